@@ -1,0 +1,11 @@
+"""Settings all tests share."""
+
+import os
+
+from hypothesis import settings
+
+# A failing example is printed with its seed; no deadline, because the machine is shared.
+settings.register_profile("default", deadline=None, print_blob=True)
+# Many more examples, for a night: HYPOTHESIS_PROFILE=thorough make test
+settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=5000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
