@@ -1,0 +1,284 @@
+"""Canonical JSON: RFC 8785 (JCS), with limits.
+
+Two ways lead to the same bytes. The careful way reads with the standard library, walks every value
+with its path, and writes with the `rfc8785` package; it is the reference and gives every error. The
+fast way reads and writes with msgspec, in C, and gives up (returns None) at anything for which equality
+with the careful way is not proven:
+
+- keys past U+D7FF: msgspec sorts by code point, RFC 8785 section 3.2.3 by UTF-16 code unit, and the
+  orders differ only where surrogate pairs meet U+E000 to U+FFFF;
+- numbers written with an exponent by either side: fractions below 1e-4 or at or above 1e15;
+- a repeated member: msgspec keeps the last one silently. Reading without \\u escapes, every colon of the
+  text is a member's or a string's, and writing escapes none; so the text and its canonical form hold
+  equally many colons exactly when no member was dropped.
+
+A number whose canonical form would be an integer beyond 2^53 - 1 is refused however it was written
+(1e20 too): canonical bytes must be readable again under these same rules.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import NoReturn
+
+import msgspec
+import rfc8785
+
+from stele.format.errors import CanonicalError
+from stele.format.limits import DOCUMENT_SIZE_BYTES_MAX, INTEGER_MAX, JSON_DEPTH_MAX
+
+_fast_decode = msgspec.json.Decoder().decode
+_fast_encode = msgspec.json.Encoder(order="sorted").encode
+_surrogate = re.compile("[\ud800-\udfff]").search
+
+# Between these both writers print a fraction in plain decimal (ECMA-262 7.1.12.1 goes further both ways).
+_PLAIN_FLOAT_MIN = 1e-4
+_PLAIN_FLOAT_MAX = 1e15
+# ECMA-262 prints numbers below this without an exponent, so that an integral one reads as an integer.
+_EXPONENT_FROM = 1e21
+_INTEGER_TEXT_LENGTH_MAX = len(str(-INTEGER_MAX))
+_LAST_BEFORE_SURROGATES = "\ud7ff"
+
+
+def parse(data: bytes, *, size_bytes_max: int = DOCUMENT_SIZE_BYTES_MAX) -> tuple[object, bytes]:
+    """Read JSON text and return (value, canonical bytes).
+
+    Integral floats come back as int. The limit holds for the text and for its canonical form.
+    Raises CanonicalError.
+    """
+    _check_size(len(data), size_bytes_max)
+    parsed = _parse_fast(data)
+    if parsed is None:
+        value = _read(data)
+        parsed = value, _write(value)
+    _check_size(len(parsed[1]), size_bytes_max)
+    return parsed
+
+
+def parse_object(
+    data: bytes, size_bytes_max: int = DOCUMENT_SIZE_BYTES_MAX
+) -> tuple[dict[str, object], bytes]:
+    """Like `parse`, for text whose outermost value must be an object."""
+    value, canonical = parse(data, size_bytes_max=size_bytes_max)
+    if not isinstance(value, dict):
+        raise CanonicalError("", "not-an-object", f"must be a JSON object, not {_kind(value)}")
+    return value, canonical
+
+
+def canonicalize(value: object) -> bytes:
+    """Canonical bytes of a Python value made of dict, list, tuple, str, int, float, bool and None.
+
+    Raises CanonicalError.
+    """
+    return _write(_checked(value, "", 1))
+
+
+def _parse_fast(data: bytes) -> tuple[object, bytes] | None:
+    if b"\\u" in data:
+        return None
+    try:
+        value = _fast_decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # the careful way finds the error again, and where it is
+    # A lone number or string outside any container is rare enough to go the careful way.
+    if type(value) is dict:
+        plain = _settle_object(value, 1)
+    elif type(value) is list:
+        plain = _settle_array(value, 1)
+    else:
+        return None
+    if not plain:
+        return None
+    canonical = _fast_encode(value)
+    if canonical.count(b":") != data.count(b":"):
+        return None
+    return value, canonical
+
+
+def _settle_object(members: dict[str, object], depth: int) -> bool:
+    """Make integral floats integers, in place. False when the fast way does not hold."""
+    names = "".join(members)
+    if not names.isascii() and max(names) > _LAST_BEFORE_SURROGATES:
+        return False
+    for name, value in members.items():
+        kind = type(value)
+        if kind is str:
+            continue
+        if kind is int:
+            if not -INTEGER_MAX <= value <= INTEGER_MAX:  # type: ignore[operator]
+                return False
+        elif kind is float:
+            number = _settled_float(value)  # type: ignore[arg-type]
+            if number is None:
+                return False
+            members[name] = number
+        elif not _settle_container(value, depth):
+            return False
+    return depth <= JSON_DEPTH_MAX
+
+
+def _settle_array(items: list[object], depth: int) -> bool:
+    """As `_settle_object`, for an array."""
+    for index, value in enumerate(items):
+        kind = type(value)
+        if kind is str:
+            continue
+        if kind is int:
+            if not -INTEGER_MAX <= value <= INTEGER_MAX:  # type: ignore[operator]
+                return False
+        elif kind is float:
+            number = _settled_float(value)  # type: ignore[arg-type]
+            if number is None:
+                return False
+            items[index] = number
+        elif not _settle_container(value, depth):
+            return False
+    return depth <= JSON_DEPTH_MAX
+
+
+def _settle_container(value: object, depth: int) -> bool:
+    if depth > JSON_DEPTH_MAX:
+        return False
+    if type(value) is dict:
+        return _settle_object(value, depth + 1)
+    if type(value) is list:
+        return _settle_array(value, depth + 1)
+    return True  # true, false or null
+
+
+def _settled_float(number: float) -> float | int | None:
+    if number.is_integer():
+        return int(number) if -INTEGER_MAX <= number <= INTEGER_MAX else None
+    return number if _PLAIN_FLOAT_MIN <= abs(number) < _PLAIN_FLOAT_MAX else None
+
+
+class _Members(tuple[tuple[str, object], ...]):
+    """An object as it was read, repeated members and all."""
+
+    __slots__ = ()
+
+
+class _LongInteger(str):
+    """Digits of an integer too long to be worth converting."""
+
+    __slots__ = ()
+
+
+def _read_integer(text: str) -> int | _LongInteger:
+    # int() of many digits takes quadratic time and refuses past 4300; nothing so long is allowed anyway.
+    return int(text) if len(text) <= _INTEGER_TEXT_LENGTH_MAX else _LongInteger(text)
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise CanonicalError("", "not-finite", f"{text} is not JSON")
+
+
+_careful_decode = json.JSONDecoder(
+    object_pairs_hook=_Members, parse_int=_read_integer, parse_constant=_refuse_constant
+).decode
+
+
+def _read(data: bytes) -> object:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise CanonicalError("", "invalid-utf8", f"byte {error.start} is not UTF-8: {error.reason}") from None
+    try:
+        return _checked(_careful_decode(text), "", 1)
+    except json.JSONDecodeError as error:
+        raise CanonicalError("", "json-syntax", f"not JSON: {error}") from None
+    except RecursionError:
+        raise _too_deep("") from None
+
+
+def _write(value: object) -> bytes:
+    return rfc8785.dumps(value)  # type: ignore[arg-type]
+
+
+def _checked(value: object, path: str, depth: int) -> object:
+    """A copy of `value` in which every rule holds and integral floats are integers."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, _LongInteger):
+        raise _out_of_range(path, f"an integer of {len(value)} characters")
+    if isinstance(value, str):
+        return _checked_text(value, path)
+    if isinstance(value, int):
+        if not -INTEGER_MAX <= value <= INTEGER_MAX:
+            raise _out_of_range(path, "an integer")
+        return value
+    if isinstance(value, float):
+        return _checked_float(value, path)
+    if depth > JSON_DEPTH_MAX:
+        raise _too_deep(path)
+    if isinstance(value, _Members):
+        return _checked_object(value, path, depth)
+    if isinstance(value, dict):
+        return _checked_object(tuple(value.items()), path, depth)
+    if isinstance(value, list | tuple):
+        return [_checked(item, f"{path}/{index}", depth + 1) for index, item in enumerate(value)]
+    raise CanonicalError(path, "unsupported-type", f"{type(value).__name__} has no JSON form")
+
+
+def _checked_object(members: tuple[tuple[object, object], ...], path: str, depth: int) -> dict[str, object]:
+    checked: dict[str, object] = {}
+    for name, value in members:
+        if not isinstance(name, str):
+            raise CanonicalError(path, "unsupported-type", f"member name {name!r:.64} is not text")
+        # JSON Pointer escapes, RFC 6901 section 3. A lone surrogate is shown, not encoded.
+        shown = name[:64].encode("utf-8", "backslashreplace").decode()
+        member_path = path + "/" + shown.replace("~", "~0").replace("/", "~1")
+        if name in checked:
+            raise CanonicalError(member_path, "duplicate-member", "the member stands there twice")
+        checked[_checked_text(name, member_path)] = _checked(value, member_path, depth + 1)
+    return checked
+
+
+def _checked_text(text: str, path: str) -> str:
+    found = _surrogate(text)
+    if found is not None:
+        raise CanonicalError(
+            path, "lone-surrogate", f"U+{ord(found.group()):04X} at character {found.start()} stands alone"
+        )
+    return text
+
+
+def _checked_float(number: float, path: str) -> float | int:
+    if math.isnan(number):
+        raise CanonicalError(path, "not-finite", "NaN is not JSON")
+    if math.isinf(number):
+        raise _out_of_range(path, "a number past the largest double")
+    if not number.is_integer() or abs(number) >= _EXPONENT_FROM:
+        return number
+    if abs(number) > INTEGER_MAX:
+        raise _out_of_range(path, "a number")
+    return int(number)
+
+
+def _check_size(size_bytes: int, size_bytes_max: int) -> None:
+    if size_bytes > size_bytes_max:
+        raise CanonicalError(
+            "", "too-large", f"{size_bytes} bytes of JSON, where {size_bytes_max} is the limit"
+        )
+
+
+def _out_of_range(path: str, what: str) -> CanonicalError:
+    return CanonicalError(
+        path, "number-out-of-range", f"{what} that has no exact form within \u00b1{INTEGER_MAX}"
+    )
+
+
+def _too_deep(path: str) -> CanonicalError:
+    return CanonicalError(path, "too-deep", f"nested deeper than {JSON_DEPTH_MAX} levels")
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number"
+    return "a string" if isinstance(value, str) else "an array"
