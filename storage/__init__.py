@@ -1,0 +1,1 @@
+"""The ledger state machine on RocksDB: journal, Merkle tree, documents, history, fsck."""

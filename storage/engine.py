@@ -1,0 +1,217 @@
+"""The edge to RocksDB: the only module that touches rocksdict.
+
+One database a node. The state machine's rows lie in the default column family, under one-byte kinds
+(`keys.py`), because rocksdict's snapshots cover one family only; the Raft log has a family of its own,
+so that its range deletions never slow a scan of documents. Both share one write-ahead log: a synced
+Raft batch makes every earlier, unsynced apply batch durable too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rocksdict import (
+    AccessType,
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    ReadOptions,
+    WriteBatch,
+    WriteOptions,
+)
+
+from storage import limits
+from storage.errors import StorageFailed, StoreInUse
+
+RAFT_FAMILY = "raft"
+
+
+class Batch:
+    """Rows of one atomic write. `put`, `delete` and `delete_range` apply in the order they came."""
+
+    def __init__(self) -> None:
+        self._batch = WriteBatch(raw_mode=True)
+        self.put = self._batch.put
+        self.delete = self._batch.delete
+        self.delete_range = self._batch.delete_range
+
+    @property
+    def raw(self) -> WriteBatch:
+        return self._batch
+
+
+def _options(write_buffer_size_bytes: int, cache: Cache) -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.create_missing_column_families(True)
+    options.set_paranoid_checks(True)
+    # A torn record at the end of the write-ahead log is what a power cut leaves and holds nothing that
+    # was acknowledged; a bad record with good ones behind it is bit rot. RocksDB's default, point in time
+    # recovery, silently drops the good ones; this mode refuses to open (docs/adr/0004).
+    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
+    options.set_write_buffer_size(write_buffer_size_bytes)
+    options.set_max_write_buffer_number(limits.WRITE_BUFFERS_MAX)
+    options.set_max_total_wal_size(limits.WAL_SIZE_BYTES_MAX)
+    options.set_max_open_files(limits.OPEN_FILES_MAX)
+    options.set_max_background_jobs(2)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_level_compaction_dynamic_level_bytes(True)
+    options.set_keep_log_file_num(4)
+    options.set_max_log_file_size(4 << 20)
+    table = BlockBasedOptions()
+    table.set_block_cache(cache)
+    table.set_block_size(16 << 10)
+    table.set_bloom_filter(10, False)
+    # Index and filter blocks count against the cache, so that memory does not grow with the data.
+    table.set_cache_index_and_filter_blocks(True)
+    table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    table.set_format_version(5)
+    options.set_block_based_table_factory(table)
+    return options
+
+
+class Engine:
+    """One RocksDB, opened. Every method raises `StorageFailed` when RocksDB reports an error."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Opens (and creates, unless `read_only`) the database in `path`.
+
+        Raises `StoreInUse` when another process holds it, `StorageFailed` when it cannot be opened.
+        """
+        cache = Cache(limits.BLOCK_CACHE_SIZE_BYTES)
+        self._options = _options(limits.WRITE_BUFFER_SIZE_BYTES, cache)
+        families = {RAFT_FAMILY: _options(limits.RAFT_WRITE_BUFFER_SIZE_BYTES, cache)}
+        access = AccessType.read_only() if read_only else AccessType.read_write()
+        try:
+            if not read_only:
+                path.mkdir(parents=True, exist_ok=True)
+            self._database = Rdict(str(path), self._options, column_families=families, access_type=access)
+            self._raft = self._database.get_column_family(RAFT_FAMILY)
+            self._raft_handle = self._database.get_column_family_handle(RAFT_FAMILY)
+        except Exception as error:
+            if "lock" in str(error).lower():
+                raise StoreInUse(f"{path} is in use by another process: {error}") from error
+            raise StorageFailed(f"cannot open {path}: {error}") from error
+        self._synced = WriteOptions()
+        self._synced.sync = True
+        self._unsynced = WriteOptions()
+        self.raft_rows = RaftRows(self._database, self._raft, self._raft_handle, self._synced)
+
+    def get(self, key: bytes) -> bytes | None:
+        try:
+            value: bytes | None = self._database.get(key)
+        except Exception as error:
+            raise StorageFailed(f"cannot read row {key.hex()}: {error}") from error
+        return value
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Rows with start <= key < end, in key order, as they are when the scan begins."""
+        return _scan(self._database, start, end)
+
+    def cursor(self, end: bytes) -> Cursor:
+        """A cursor over the rows below `end`."""
+        return Cursor(self._database, end)
+
+    def write(self, batch: Batch, *, sync: bool = False) -> None:
+        """Writes `batch` atomically; on return it is on disk when `sync` is set."""
+        try:
+            self._database.write(batch.raw, self._synced if sync else self._unsynced)
+        except Exception as error:
+            raise StorageFailed(f"cannot write: {error}") from error
+
+    def flush(self) -> None:
+        """Writes the memory tables to files, so that the next start replays nothing."""
+        try:
+            self._database.flush()
+            self._raft.flush()
+        except Exception as error:
+            raise StorageFailed(f"cannot flush: {error}") from error
+
+    def close(self) -> None:
+        self._raft.close()
+        self._database.close()
+
+
+def _bounded(end: bytes) -> ReadOptions:
+    options = ReadOptions()
+    options.set_iterate_upper_bound(end)
+    return options
+
+
+class Cursor:
+    """A position among the rows of one database, for walks that jump.
+
+    `seek` goes to the first row at or after a key and returns it, or None past the end.
+    """
+
+    def __init__(self, database: Rdict, end: bytes) -> None:
+        self._rows = database.iter(_bounded(end))
+
+    def _row(self) -> tuple[bytes, bytes] | None:
+        if self._rows.valid():
+            key: Any = self._rows.key()
+            value: Any = self._rows.value()
+            return key, value
+        # An iterator that hits a bad block just ends; only its status says that it did not reach the end.
+        try:
+            self._rows.status()
+        except Exception as error:
+            raise StorageFailed(f"cannot read: {error}") from error
+        return None
+
+    def seek(self, key: bytes) -> tuple[bytes, bytes] | None:
+        self._rows.seek(key)
+        return self._row()
+
+    def next(self) -> tuple[bytes, bytes] | None:
+        self._rows.next()
+        return self._row()
+
+
+def _scan(database: Rdict, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+    cursor = Cursor(database, end)
+    row = cursor.seek(start)
+    while row is not None:
+        yield row
+        row = cursor.next()
+
+
+class RaftRows:
+    """The Raft log's rows; satisfies `consensus.log.LogStore` without knowing it."""
+
+    def __init__(self, database: Rdict, family: Rdict, handle: Any, synced: WriteOptions) -> None:
+        self._database = database
+        self._family = family
+        self._handle = handle
+        self._synced = synced
+
+    def write(
+        self, puts: Sequence[tuple[bytes, bytes]], delete_ranges: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
+        """One atomic batch, on disk when this returns. Deletions go first, so that a suffix can be
+        replaced in one step."""
+        batch = WriteBatch(raw_mode=True)
+        for start, end in delete_ranges:
+            batch.delete_range(start, end, self._handle)
+        for key, value in puts:
+            batch.put(key, value, self._handle)
+        try:
+            self._database.write(batch, self._synced)
+        except Exception as error:
+            raise StorageFailed(f"cannot write the Raft log: {error}") from error
+
+    def get(self, key: bytes) -> bytes | None:
+        try:
+            value: bytes | None = self._family.get(key)
+        except Exception as error:
+            raise StorageFailed(f"cannot read Raft row {key.hex()}: {error}") from error
+        return value
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Rows with start <= key < end, in key order."""
+        return _scan(self._family, start, end)

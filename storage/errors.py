@@ -1,0 +1,48 @@
+"""Typed errors of the storage package."""
+
+from __future__ import annotations
+
+
+class StorageError(Exception):
+    """Base of everything storage raises on purpose."""
+
+
+class StorageFailed(StorageError):
+    """RocksDB or the disk below it failed. The node stops: it never writes again as if nothing was."""
+
+
+class StoreInUse(StorageError):
+    """Another process has the data directory open."""
+
+
+class FormatUnknown(StorageError):
+    """The data directory was written by a version of Stele that this one does not understand."""
+
+
+class InvariantBroken(StorageError):
+    """The stored state contradicts itself or the journal. The node stops before it answers wrongly."""
+
+
+class LedgerUnknown(StorageError):
+    def __init__(self, ledger: str) -> None:
+        super().__init__(f"there is no ledger {ledger!r}")
+        self.ledger = ledger
+
+
+class TableUnknown(StorageError):
+    def __init__(self, table: str) -> None:
+        super().__init__(f"there is no table {table!r}")
+        self.table = table
+
+
+class TableDropped(StorageError):
+    def __init__(self, table: str) -> None:
+        super().__init__(f"table {table!r} was dropped; its history stays readable")
+        self.table = table
+
+
+class BlockUnknown(StorageError):
+    def __init__(self, seq: int, size: int) -> None:
+        super().__init__(f"there is no block {seq}: the journal has blocks 0 to {size - 1}")
+        self.seq = seq
+        self.size = size

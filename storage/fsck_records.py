@@ -1,0 +1,109 @@
+"""fsck, third pass: the small rows beside the journal: first answers, refusals, table use, checkpoints."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from storage import keys, rows
+from storage.engine import Engine
+from storage.errors import InvariantBroken
+from storage.findings import FsckReport
+from storage.fsck_journal import CheckedJournal
+from storage.ledger_state import stored_block
+from storage.outcomes import Committed
+
+
+def check_records(
+    engine: Engine, report: FsckReport, name: str, number: int, journal: CheckedJournal
+) -> None:
+    """Checks the rows that the journal does not contain but determines."""
+    _check_use(engine, report, name, number, journal)
+    _check_first_answers(engine, report, name, number)
+    _check_transactions(engine, report, name, number, journal)
+    _check_decodes(engine, report, name, number, b"R", "refusal ring", rows.decode_refusal_place)
+    _check_decodes(engine, report, name, number, b"F", "refusal", rows.decode_refusal)
+    _check_checkpoints(engine, report, name, number, journal)
+
+
+def _check_use(engine: Engine, report: FsckReport, name: str, number: int, journal: CheckedJournal) -> None:
+    for table, seq in journal.newest_use.items():
+        where = f"ledger {name!r} newest use of table {table}"
+        report.compare(where, engine.get(keys.table_use(number, table)), rows.U64.pack(seq))
+
+
+def _check_first_answers(engine: Engine, report: FsckReport, name: str, number: int) -> None:
+    prefix = keys.of_ledger(b"I", number)
+    for key, value in engine.scan(prefix, keys.end_of(prefix)):
+        where = f"ledger {name!r} first answer {key[len(prefix) :].hex()}"
+        try:
+            answer = rows.decode_first_answer(value)
+        except msgspec.MsgspecError as error:
+            report.add(where, f"the row is unreadable: {error}")
+            continue
+        report.compare(where, value, rows.encode(answer))
+        if isinstance(answer.outcome, Committed):
+            _check_first_block(engine, report, number, where, key[len(prefix) :], answer.outcome)
+
+
+def _check_first_block(
+    engine: Engine, report: FsckReport, number: int, where: str, key_hash: bytes, outcome: Committed
+) -> None:
+    try:
+        information = stored_block(engine, number, outcome.seq).information
+        idempotency_key = msgspec.json.decode(information, type=dict[str, str]).get("idempotency_key", "")
+    except (InvariantBroken, msgspec.MsgspecError) as error:
+        report.add(where, f"it names block {outcome.seq}, which is unreadable: {error}")
+        return
+    if hashlib.sha256(idempotency_key.encode()).digest() != key_hash:
+        report.add(where, f"it names block {outcome.seq}, which was made under another idempotency key")
+
+
+def _check_transactions(
+    engine: Engine, report: FsckReport, name: str, number: int, journal: CheckedJournal
+) -> None:
+    prefix = keys.of_ledger(b"X", number)
+    count = sum(1 for _ in engine.scan(prefix, keys.end_of(prefix)))
+    if count != journal.transactions:
+        report.add(
+            f"ledger {name!r} transaction rows",
+            f"{count} are stored, but the journal has {journal.transactions} transactions",
+        )
+
+
+def _check_decodes(
+    engine: Engine,
+    report: FsckReport,
+    name: str,
+    number: int,
+    kind: bytes,
+    what: str,
+    decode: Callable[[bytes], Any],
+) -> None:
+    prefix = keys.of_ledger(kind, number)
+    for key, value in engine.scan(prefix, keys.end_of(prefix)):
+        try:
+            decode(value)
+        except msgspec.MsgspecError as error:
+            report.add(f"ledger {name!r} {what} {key[len(prefix) :].hex()}", f"unreadable: {error}")
+
+
+def _check_checkpoints(
+    engine: Engine, report: FsckReport, name: str, number: int, journal: CheckedJournal
+) -> None:
+    """A kept checkpoint must state the size it is kept under and the root recomputed for it."""
+    prefix = keys.of_ledger(b"K", number)
+    for key, value in engine.scan(prefix, keys.end_of(prefix)):
+        size = int.from_bytes(key[len(prefix) :], "big")
+        where = f"ledger {name!r} checkpoint of size {size}"
+        if not 0 < size <= journal.tree.size:
+            report.add(where, f"the journal has only {journal.tree.size} blocks")
+            continue
+        lines = value.split(b"\n")
+        expected = [str(size).encode(), base64.b64encode(journal.tree.root(size))]
+        if lines[1:3] != expected:
+            report.add(where, "its size or root is not the one recomputed from the journal")

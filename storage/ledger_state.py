@@ -1,0 +1,167 @@
+"""What the state machine keeps in memory of each ledger: its journal's end, tree edge and tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+from stele.format.block import parse_header
+from stele.format.merkle import leaf_hash
+from storage import keys, rows
+from storage.engine import Engine
+from storage.errors import InvariantBroken
+from storage.tree import TILE_SIZE_BYTES, JournalTree
+
+CATALOGUE_TABLE = "$tables"
+CATALOGUE_NUMBER = 0
+
+
+def table_id(name: str, created_seq: int) -> str:
+    """A table's identity in revision leaves: it names the table and differs after drop and create."""
+    return f"{name}@{created_seq}"
+
+
+class CatalogueEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A document of the catalogue table; its key is the table's name."""
+
+    name: str
+    indexes: list[str]
+    state: Literal["active", "dropped"]
+
+
+@dataclass(slots=True)
+class TableState:
+    """A table as of the newest block. `number` is the seq of the block that created it."""
+
+    name: str
+    number: int
+    ledger_number: int
+    active: bool = True
+    last_seq: int = 0
+    id: str = field(init=False)
+    current_prefix: bytes = field(init=False)
+    revisions_prefix: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.id = table_id(self.name, self.number)
+        self.current_prefix = keys.current_of_table(self.ledger_number, self.number)
+        self.revisions_prefix = keys.revisions_of_table(self.ledger_number, self.number)
+
+
+@dataclass(slots=True)
+class LedgerState:
+    """A ledger as of the newest applied command."""
+
+    name: str
+    row: rows.LedgerRow
+    tree: JournalTree
+    head: bytes = bytes(32)
+    last_at: int = 0
+    refusals_from: int = 0
+    refusals_to: int = 0
+    tables: dict[str, TableState] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.tables[CATALOGUE_TABLE] = TableState(CATALOGUE_TABLE, CATALOGUE_NUMBER, self.row.number)
+
+    @property
+    def number(self) -> int:
+        return self.row.number
+
+    @property
+    def size(self) -> int:
+        """How many blocks the journal has."""
+        return self.tree.size
+
+    def end_row(self) -> bytes:
+        end = rows.JournalEnd(self.size, self.head, self.refusals_from, self.refusals_to)
+        return rows.encode(end)
+
+
+def new_tree(engine: Engine, number: int) -> JournalTree:
+    """An empty tree that reads its full tiles from `engine`."""
+
+    def read_tile(level: int, index: int) -> bytes:
+        tile = engine.get(keys.tile(number, level, index))
+        if tile is None or len(tile) != TILE_SIZE_BYTES:
+            raise InvariantBroken(f"ledger {number}: tile {index} of level {level} is missing or short")
+        return tile
+
+    return JournalTree(read_tile)
+
+
+def stored_block(engine: Engine, number: int, seq: int) -> rows.StoredBlock:
+    """Block `seq`, which must exist. Raises `InvariantBroken` when its row is missing or unreadable."""
+    row = engine.get(keys.block(number, seq))
+    if row is None:
+        raise InvariantBroken(f"ledger {number}: block {seq} is missing")
+    try:
+        return rows.decode_block(row)
+    except msgspec.MsgspecError as error:
+        raise InvariantBroken(f"ledger {number}: block {seq} is unreadable: {error}") from error
+
+
+def load_ledgers(engine: Engine) -> dict[str, LedgerState]:
+    """Every ledger of the store, as the last applied command left it."""
+    ledgers = {}
+    for key, value in engine.scan(keys.LEDGERS, keys.end_of(keys.LEDGERS)):
+        name = key[len(keys.LEDGERS) :].decode()
+        ledgers[name] = _load(engine, name, rows.decode_ledger(value))
+    return ledgers
+
+
+def _load(engine: Engine, name: str, row: rows.LedgerRow) -> LedgerState:
+    number = row.number
+    stored_end = engine.get(keys.journal_end(number))
+    if stored_end is None:
+        raise InvariantBroken(f"ledger {name!r}: the row of its journal's end is missing")
+    end = rows.decode_journal_end(stored_end)
+    tree = new_tree(engine, number)
+    tree.load(end.size, lambda seq: leaf_hash(stored_block(engine, number, seq).header))
+    last_header = stored_block(engine, number, end.size - 1).header
+    if leaf_hash(last_header) != end.head:
+        raise InvariantBroken(f"ledger {name!r}: block {end.size - 1} is not the one the journal ended with")
+    state = LedgerState(name, row, tree, end.head, parse_header(last_header).at_us)
+    state.refusals_from = end.refusals_from
+    state.refusals_to = end.refusals_to
+    _load_tables(engine, state)
+    return state
+
+
+def _load_tables(engine: Engine, state: LedgerState) -> None:
+    prefix = state.tables[CATALOGUE_TABLE].current_prefix
+    for key, value in engine.scan(prefix, keys.end_of(prefix)):
+        name = key[len(prefix) :].decode()
+        state.tables[name] = catalogue_table(engine, state.number, name, rows.decode_current(value))
+    for table in state.tables.values():
+        used = engine.get(keys.table_use(state.number, table.number))
+        if used is not None:
+            table.last_seq = rows.U64.unpack(used)[0]
+
+
+def catalogue_table(engine: Engine, number: int, name: str, current: rows.Current) -> TableState:
+    """The table that the catalogue's revision at `current` describes. A dropped table keeps the number
+    of the revision that created it, which is the one before."""
+    entry, prev_seq = _catalogue_entry(engine, number, name, current.seq, current.leaf_index)
+    if entry.state == "active":
+        return TableState(name, current.seq, number)
+    if prev_seq is None:
+        raise InvariantBroken(f"ledger {number}: table {name!r} was dropped but never created")
+    return TableState(name, prev_seq, number, active=False)
+
+
+def _catalogue_entry(
+    engine: Engine, number: int, name: str, seq: int, leaf_index: int
+) -> tuple[CatalogueEntry, int | None]:
+    key = keys.revisions_of_table(number, CATALOGUE_NUMBER) + name.encode() + b"\0"
+    stored = engine.get(key + keys.revision_suffix(seq, leaf_index))
+    if stored is None:
+        raise InvariantBroken(f"ledger {number}: the catalogue's entry for table {name!r} is missing")
+    revision = rows.decode_revision(stored)
+    try:
+        entry = msgspec.json.decode(revision.payload, type=CatalogueEntry)
+    except msgspec.MsgspecError as error:
+        raise InvariantBroken(f"ledger {number}: table {name!r} is unreadable: {error}") from error
+    return entry, revision.prev_seq

@@ -1,0 +1,28 @@
+"""Every bound of the storage package, with its unit in its name."""
+
+PAYLOAD_SIZE_BYTES_MAX = 1 << 20
+"""The largest canonical document."""
+
+OPERATIONS_PER_TRANSACTION_MAX = 1_000
+CONDITIONS_PER_TRANSACTION_MAX = 1_000
+
+CONDITION_SCAN_ROWS_MAX = 10_000
+"""A prefix condition that would look at more keys than this is refused rather than stall apply."""
+
+REFUSALS_KEPT_PER_LEDGER = 100_000
+"""Refused transactions leave no block; the newest of them stay answerable in a ring of this length."""
+
+LEDGERS_MAX = 1_000
+
+SCAN_LIMIT_MAX = 1_000
+"""Rows that one call of a view may return."""
+
+BLOCK_CACHE_SIZE_BYTES = 48 << 20
+WRITE_BUFFER_SIZE_BYTES = 16 << 20
+WRITE_BUFFERS_MAX = 3
+RAFT_WRITE_BUFFER_SIZE_BYTES = 16 << 20
+WAL_SIZE_BYTES_MAX = 256 << 20
+OPEN_FILES_MAX = 256
+
+TILE_CACHE_ENTRIES = 256
+"""Full tiles of one ledger (8 KiB each) kept in memory for proofs."""

@@ -1,0 +1,118 @@
+"""Values of the state machine's rows. Each has one encoding, so that fsck can compare bytes."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+import msgspec
+
+from storage.outcomes import Committed, Refused
+
+U64 = struct.Struct(">Q")
+_CURRENT = struct.Struct(">QQIB32s")
+_REVISION = struct.Struct(">QIBQQ16s32s")
+
+OPS = ("put", "delete")
+OP_NUMBERS = {"put": 0, "delete": 1}
+
+
+class Current(NamedTuple):
+    """Where a document's newest revision is, with what the state map will commit to."""
+
+    version: int
+    seq: int
+    leaf_index: int
+    op: int
+    leaf_hash: bytes
+
+
+def encode_current(version: int, seq: int, leaf_index: int, op: int, leaf_hash: bytes) -> bytes:
+    return _CURRENT.pack(version, seq, leaf_index, op, leaf_hash)
+
+
+def decode_current(row: bytes) -> Current:
+    return Current._make(_CURRENT.unpack(row))
+
+
+class RevisionRow(NamedTuple):
+    """A revision as stored; `prev_seq` is None for version 0 (stored as 0, others plus one)."""
+
+    version: int
+    leaf_index: int
+    op: int
+    at: int
+    prev_seq: int | None
+    tx: bytes
+    salt: bytes
+    payload: bytes
+
+
+def encode_revision(
+    version: int,
+    leaf_index: int,
+    op: int,
+    at: int,
+    prev_seq: int | None,
+    tx: bytes,
+    salt: bytes,
+    payload: bytes,
+) -> bytes:
+    stored_prev = 0 if prev_seq is None else prev_seq + 1
+    return _REVISION.pack(version, leaf_index, op, at, stored_prev, tx, salt) + payload
+
+
+def decode_revision(row: bytes) -> RevisionRow:
+    version, leaf_index, op, at, stored_prev, tx, salt = _REVISION.unpack_from(row)
+    prev_seq = None if stored_prev == 0 else stored_prev - 1
+    return RevisionRow(version, leaf_index, op, at, prev_seq, tx, salt, row[_REVISION.size :])
+
+
+class LedgerRow(msgspec.Struct, array_like=True, frozen=True):
+    number: int
+    id: bytes
+    created_at: int
+    deletion_protection: bool
+
+
+class JournalEnd(msgspec.Struct, array_like=True, frozen=True):
+    """The end of a ledger's journal. `head` is the leaf hash of the last header; refusals
+    `refusals_from` up to, but not including, `refusals_to` are in the ring."""
+
+    size: int
+    head: bytes
+    refusals_from: int
+    refusals_to: int
+
+
+class StoredBlock(msgspec.Struct, array_like=True, frozen=True):
+    """A block: its header, its transaction's information, and its revision leaves, all canonical
+    JSON. Payloads and salts stand once, in the revisions' own rows."""
+
+    header: bytes
+    information: bytes
+    leaves: tuple[bytes, ...]
+
+
+class FirstAnswer(msgspec.Struct, array_like=True, frozen=True):
+    """What an idempotency key was answered. `line` is the highest bulk line committed under it."""
+
+    request_digest: bytes
+    outcome: Committed | Refused
+    line: int | None = None
+
+
+class RefusalPlace(msgspec.Struct, array_like=True, frozen=True):
+    """An element of the ring of refused transactions; `key_hash` is empty without idempotency key."""
+
+    tx: bytes
+    key_hash: bytes
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode_ledger = msgspec.msgpack.Decoder(LedgerRow).decode
+decode_journal_end = msgspec.msgpack.Decoder(JournalEnd).decode
+decode_block = msgspec.msgpack.Decoder(StoredBlock).decode
+decode_first_answer = msgspec.msgpack.Decoder(FirstAnswer).decode
+decode_refusal_place = msgspec.msgpack.Decoder(RefusalPlace).decode
+decode_refusal = msgspec.msgpack.Decoder(Refused).decode

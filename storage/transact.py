@@ -1,0 +1,247 @@
+"""Applying a transaction: checks, then one block. Deterministic: a function of the state and the command.
+
+No clock, no randomness, no order of sets, no environment (DESIGN.md section 3): every replica makes the
+same bytes from the same command.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from stele.format.block import header_bytes, information_bytes, leaf_bytes
+from stele.format.merkle import leaf_hash, root_of_leaves
+from storage import keys, limits, rows
+from storage.commands import Condition, Operation, Transact
+from storage.ledger_state import LedgerState
+from storage.outcomes import Committed, Refused
+from storage.transition import Transition
+
+_PUT = rows.OP_NUMBERS["put"]
+
+
+def transact(state: LedgerState, transition: Transition, command: Transact) -> Committed | Refused:
+    """Commits `command` as the ledger's next block, or refuses it and leaves the ledger as it was."""
+    key = command.idempotency_key
+    key_hash = b"" if key is None else hashlib.sha256(key.encode()).digest()
+    operations: Sequence[Operation] = command.operations
+    skipped = 0
+    if key is not None:
+        answer = transition.first_answer(state, key_hash)
+        if answer is not None:
+            skipped, repeated = _repeat(answer, command)
+            if repeated is not None:
+                return repeated
+            operations = operations[skipped:]
+    refused = _refusal(state, transition, command, operations)
+    if refused is not None:
+        # A refused bulk chunk is tried again with the next attempt at the stream.
+        kept_hash = b"" if command.bulk_line is not None else key_hash
+        transition.record_refusal(state, command.tx, refused, kept_hash, command.request_digest)
+        return refused
+    outcome = append_block(state, transition, command.tx, command.at, command.by, key, operations)
+    line = None if command.bulk_line is None else command.bulk_line + len(command.operations) - 1
+    transition.record_commit(state, outcome, key_hash, command.request_digest, line)
+    if skipped:
+        return Committed(outcome.seq, outcome.at, outcome.tx, outcome.versions, duplicates=skipped)
+    return outcome
+
+
+def _repeat(answer: rows.FirstAnswer, command: Transact) -> tuple[int, Committed | Refused | None]:
+    """How many operations at the front were committed before, and the answer if that settles it."""
+    if answer.request_digest != command.request_digest:
+        detail = "the idempotency key was used before with another request"
+        return 0, Refused("idempotency-key-reused", detail)
+    first = answer.outcome
+    if command.bulk_line is None or answer.line is None:
+        if isinstance(first, Refused):
+            return 0, first
+        return 0, Committed(first.seq, first.at, first.tx, first.versions, repeated=True)
+    skipped = min(max(answer.line - command.bulk_line + 1, 0), len(command.operations))
+    if skipped < len(command.operations) or isinstance(first, Refused):
+        return skipped, None
+    return skipped, Committed(first.seq, first.at, first.tx, (), repeated=True, duplicates=skipped)
+
+
+def _refusal(
+    state: LedgerState, transition: Transition, command: Transact, operations: Sequence[Operation]
+) -> Refused | None:
+    """Why the transaction cannot be committed, or None."""
+    for name in dict.fromkeys(operation.table for operation in operations):
+        refused = _table_refusal(state, name)
+        if refused is not None:
+            return refused
+    for index, condition in enumerate(command.conditions):
+        refused = _check_condition(state, transition, command.read_seq, index, condition)
+        if refused is not None:
+            return refused
+    return _delete_refusal(state, transition, operations)
+
+
+def _table_refusal(state: LedgerState, name: str) -> Refused | None:
+    table = state.tables.get(name)
+    if table is None:
+        return Refused("table-unknown", f"there is no table {name!r}")
+    if not table.active:
+        return Refused("table-dropped", f"table {name!r} was dropped")
+    return None
+
+
+def _delete_refusal(
+    state: LedgerState, transition: Transition, operations: Sequence[Operation]
+) -> Refused | None:
+    if all(operation.op == "put" for operation in operations):
+        return None
+    live: dict[bytes, bool] = {}
+    for operation in operations:
+        key = state.tables[operation.table].current_prefix + operation.key.encode()
+        if operation.op == "delete":
+            if key not in live:
+                current = transition.current(key)
+                live[key] = current is not None and current.op == _PUT
+            if not live[key]:
+                detail = f"there is no document {operation.key!r} in table {operation.table!r}"
+                return Refused("document-missing", detail)
+        live[key] = operation.op == "put"
+    return None
+
+
+def _check_condition(
+    state: LedgerState, transition: Transition, read_seq: int | None, index: int, condition: Condition
+) -> Refused | None:
+    refused = _table_refusal(state, condition.table)
+    if refused is not None:
+        return Refused(refused.reason, refused.detail, condition=index)
+    table = state.tables[condition.table]
+    read_at = -1 if read_seq is None else read_seq
+    if condition.key is None:
+        prefix = table.current_prefix + (condition.prefix or "").encode()
+        changed = table.last_seq > read_at and _range_changed(
+            transition, prefix, read_at, whole=not condition.prefix
+        )
+        if not changed:
+            return None
+        what = f"keys with prefix {condition.prefix!r}" if condition.prefix else "the table"
+        detail = f"{what} in {condition.table!r} changed after block {read_at}"
+        return Refused("condition-failed", detail, condition=index)
+    current = transition.current(table.current_prefix + condition.key.encode())
+    if condition.kind == "unchanged":
+        if current is None or current.seq <= read_at:
+            return None
+        detail = f"document {condition.key!r} changed in block {current.seq}, after block {read_at}"
+        return Refused("condition-failed", detail, index, current.version)
+    version = current.version if current is not None and current.op == _PUT else None
+    wanted = condition.version if condition.kind == "version" else None
+    if version == wanted:
+        return None
+    return Refused("version-mismatch", _mismatch(condition.key, version, wanted), index, version)
+
+
+def _mismatch(key: str, version: int | None, wanted: int | None) -> str:
+    found = "does not exist" if version is None else f"is at version {version}"
+    expected = "must not exist" if wanted is None else f"must be at version {wanted}"
+    return f"document {key!r} {found}, but {expected}"
+
+
+def _range_changed(transition: Transition, prefix: bytes, read_at: int, *, whole: bool) -> bool:
+    """Whether a key under `prefix` changed after block `read_at`. Past the stated bound the answer is
+    yes: refusing is always safe."""
+    if whole:
+        return True
+    if any(current.seq > read_at for current in transition.written_current(prefix)):
+        return True
+    for count, (_, row) in enumerate(transition.engine.scan(prefix, keys.end_of(prefix))):
+        if count >= limits.CONDITION_SCAN_ROWS_MAX or rows.decode_current(row).seq > read_at:
+            return True
+    return False
+
+
+def append_block(
+    state: LedgerState,
+    transition: Transition,
+    tx: bytes,
+    at: int,
+    by: str,
+    idempotency_key: str | None,
+    operations: Sequence[Operation],
+) -> Committed:
+    """Writes the ledger's next block with one revision an operation.
+
+    Block times never go back: a leader whose clock is behind the last block takes that block's time.
+    """
+    seq = state.size
+    at = max(at, state.last_at)
+    leaves: list[bytes] = []
+    hashes: list[bytes] = []
+    versions: list[int] = []
+    for index, operation in enumerate(operations):
+        version, leaf, hashed = _write_revision(state, transition, tx, at, seq, index, operation)
+        versions.append(version)
+        leaves.append(leaf)
+        hashes.append(hashed)
+    for name in dict.fromkeys(operation.table for operation in operations):
+        table = state.tables[name]
+        table.last_seq = seq
+        transition.put(keys.table_use(state.number, table.number), rows.U64.pack(seq))
+    information = information_bytes(by, idempotency_key)
+    header = header_bytes(
+        ledger=state.row.id,
+        seq=seq,
+        prev=state.head,
+        at_us=at,
+        tx=tx,
+        information_hash=hashlib.sha256(information).digest(),
+        revision_count=len(leaves),
+        revision_root=root_of_leaves(hashes),
+    )
+    extend_journal(state, transition, header, information, tuple(leaves), at)
+    return Committed(seq, at, tx, tuple(versions))
+
+
+def _write_revision(
+    state: LedgerState,
+    transition: Transition,
+    tx: bytes,
+    at: int,
+    seq: int,
+    index: int,
+    operation: Operation,
+) -> tuple[int, bytes, bytes]:
+    """Writes a document's next revision; returns its version, leaf and leaf hash."""
+    table = state.tables[operation.table]
+    encoded_key = operation.key.encode()
+    current_key = table.current_prefix + encoded_key
+    current = transition.current(current_key)
+    if current is None:
+        version, prev_seq = 0, None
+    else:
+        version, prev_seq = current.version + 1, current.seq
+    salt, payload = operation.salt, operation.payload
+    commitment = hashlib.sha256(salt + payload).hexdigest()
+    leaf = leaf_bytes(table.id, operation.key, version, operation.op, prev_seq, commitment)
+    hashed = leaf_hash(leaf)
+    op = rows.OP_NUMBERS[operation.op]
+    transition.set_current(current_key, rows.encode_current(version, seq, index, op, hashed))
+    transition.put(
+        table.revisions_prefix + encoded_key + b"\0" + keys.revision_suffix(seq, index),
+        rows.encode_revision(version, index, op, at, prev_seq, tx, salt, payload),
+    )
+    return version, leaf, hashed
+
+
+def extend_journal(
+    state: LedgerState,
+    transition: Transition,
+    header: bytes,
+    information: bytes,
+    leaves: tuple[bytes, ...],
+    at: int,
+) -> None:
+    """Adds a block to the journal, its hash to the tree, and moves the journal's end."""
+    number = state.number
+    transition.put(keys.block(number, state.size), rows.encode(rows.StoredBlock(header, information, leaves)))
+    state.head = leaf_hash(header)
+    state.last_at = at
+    for level, index, tile in state.tree.append(state.head):
+        transition.put(keys.tile(number, level, index), tile)
+    transition.put(keys.journal_end(number), state.end_row())

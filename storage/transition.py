@@ -1,0 +1,89 @@
+"""One atomic step of the state machine: rows to write, with a view of those already written in it."""
+
+from __future__ import annotations
+
+from storage import keys, rows
+from storage.engine import Batch, Engine
+from storage.errors import InvariantBroken
+from storage.ledger_state import LedgerState
+from storage.limits import REFUSALS_KEPT_PER_LEDGER
+from storage.outcomes import Committed, Refused
+
+
+class Transition:
+    """Collects the rows of one Raft entry. Commands of one entry see each other's effects."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.batch = Batch()
+        self.put = self.batch.put
+        self._written_current: dict[bytes, bytes] = {}
+        self._written_answers: dict[bytes, rows.FirstAnswer] = {}
+
+    def current(self, key: bytes) -> rows.Current | None:
+        """The current revision whose row has this key, deleted ones included."""
+        row = self._written_current.get(key)
+        if row is None:
+            row = self.engine.get(key)
+            if row is None:
+                return None
+        return rows.decode_current(row)
+
+    def set_current(self, key: bytes, row: bytes) -> None:
+        self._written_current[key] = row
+        self.put(key, row)
+
+    def written_current(self, prefix: bytes) -> list[rows.Current]:
+        """Current rows under `prefix` that this step wrote."""
+        return [
+            rows.decode_current(row) for key, row in self._written_current.items() if key.startswith(prefix)
+        ]
+
+    def first_answer(self, state: LedgerState, key_hash: bytes) -> rows.FirstAnswer | None:
+        key = keys.idempotency(state.number, key_hash)
+        written = self._written_answers.get(key)
+        if written is not None:
+            return written
+        row = self.engine.get(key)
+        return None if row is None else rows.decode_first_answer(row)
+
+    def set_first_answer(self, state: LedgerState, key_hash: bytes, answer: rows.FirstAnswer) -> None:
+        key = keys.idempotency(state.number, key_hash)
+        self._written_answers[key] = answer
+        self.put(key, rows.encode(answer))
+
+    def record_commit(
+        self, state: LedgerState, outcome: Committed, key_hash: bytes, digest: bytes, line: int | None
+    ) -> None:
+        """Keeps what became of a committed transaction, by its id and by its idempotency key."""
+        self.put(keys.transaction(state.number, outcome.tx), rows.U64.pack(outcome.seq))
+        if key_hash:
+            self.set_first_answer(state, key_hash, rows.FirstAnswer(digest, outcome, line))
+
+    def record_refusal(
+        self, state: LedgerState, tx: bytes, outcome: Refused, key_hash: bytes, digest: bytes
+    ) -> None:
+        """Keeps a refusal, which leaves no block, in a ring: the oldest one makes room."""
+        number = state.number
+        if state.refusals_to - state.refusals_from >= REFUSALS_KEPT_PER_LEDGER:
+            self._forget_oldest_refusal(state)
+        place = rows.RefusalPlace(tx, key_hash)
+        self.put(keys.refusal_ring(number, state.refusals_to), rows.encode(place))
+        self.put(keys.refusal(number, tx), rows.encode(outcome))
+        if key_hash:
+            self.set_first_answer(state, key_hash, rows.FirstAnswer(digest, outcome))
+        state.refusals_to += 1
+        self.put(keys.journal_end(number), state.end_row())
+
+    def _forget_oldest_refusal(self, state: LedgerState) -> None:
+        oldest = keys.refusal_ring(state.number, state.refusals_from)
+        stored = self.engine.get(oldest)
+        if stored is None:
+            # A Raft entry holds far fewer commands than the ring, so the oldest is never of this step.
+            raise InvariantBroken(f"ledger {state.number}: refusal {state.refusals_from} is missing")
+        place = rows.decode_refusal_place(stored)
+        self.batch.delete(oldest)
+        self.batch.delete(keys.refusal(state.number, place.tx))
+        if place.key_hash:
+            self.batch.delete(keys.idempotency(state.number, place.key_hash))
+        state.refusals_from += 1
