@@ -76,9 +76,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def wheel_content(project_folder: Path, into: Path) -> set[str]:
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-        + ["--disable-pip-version-check", "--wheel-dir", into, project_folder],
+        [*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", into, project_folder],
         check=True,
         timeout=100,
     )

@@ -1,0 +1,51 @@
+"""What the benchmarks need of a database."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from bench.connection import Address
+
+
+class Peer(Protocol):
+    """A cluster of three nodes on the loopback that the generator can load."""
+
+    name: str
+    version: str
+    command: str
+    load_is: str
+
+    async def start(self) -> None:
+        """Start the cluster and wait until it serves; raises BenchmarkError when it does not."""
+        ...
+
+    def stop(self) -> None:
+        """End every process that was started."""
+        ...
+
+    async def leader(self) -> Address:
+        """Where the node that leads now serves HTTP."""
+        ...
+
+    def pids(self) -> Sequence[int]:
+        """The processes of the nodes."""
+        ...
+
+    def puts(self) -> Sequence[bytes]:
+        """One request for each key that writes the document under it."""
+        ...
+
+    def gets(self) -> Sequence[bytes]:
+        """One linearizable read for each key."""
+        ...
+
+    async def load(self, streams: int, documents: int, seconds: float) -> tuple[int, float]:
+        """Write many documents the fastest way the peer has.
+
+        Returns how many were acknowledged and the seconds it took. A peer without a stream of its own
+        writes for ``seconds`` instead of a number of documents.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Write one document, read it back and compare; raises BenchmarkError when it differs."""
+        ...

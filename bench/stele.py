@@ -1,0 +1,101 @@
+"""Stele: three nodes on the loopback, as `steled demo` starts them."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bench import bulk, limits, processes
+from bench.connection import Address, BenchmarkError, ask, request
+from bench.documents import DOCUMENT, DOCUMENT_BYTES, key
+
+NODES = 3
+LEDGER = "/v1/ledgers/bench"
+TABLE = f"{LEDGER}/tables/transfers"
+BULK_PATH = f"{LEDGER}/bulk?table=transfers"
+
+
+class Stele:
+    name = "stele"
+    load_is = "bulk load, NDJSON"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        # `steled demo` serves HTTP on the ports after the base one.
+        self._port = processes.free_ports(30)
+        self._ready_file = folder / "ready.json"
+        self._demo: subprocess.Popen[bytes] | None = None
+        self.version = version("stele-server")
+        self.command = f"steled demo --nodes {NODES} --data … --port {self._port}"
+
+    async def start(self) -> None:
+        steled = Path(sys.executable).with_name("steled")
+        options = {"--nodes": NODES, "--data": self._folder / "data", "--port": self._port}
+        arguments = [str(part) for option in options.items() for part in option]
+        self._demo = processes.start(
+            [str(steled), "demo", *arguments, "--ready-file", str(self._ready_file)],
+            self._folder / "demo.log",
+        )
+        deadline_s = time.monotonic() + limits.START_TIMEOUT_S
+        while not self._ready_file.exists():
+            if self._demo.poll() is not None or time.monotonic() > deadline_s:
+                raise BenchmarkError(f"steled demo did not come up; see {self._folder / 'demo.log'}")
+            await asyncio.sleep(0.1)
+        leader = await self.leader()
+        for path in (LEDGER, TABLE):
+            status, body = await ask(leader, request("PUT", path, b"{}"))
+            if status not in (200, 201):
+                raise BenchmarkError(f"PUT {path}: {status} {body[:300]!r}")
+
+    def stop(self) -> None:
+        if self._demo is not None:
+            processes.stop([self._demo])
+
+    def _ready(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self._ready_file.read_text())
+        return told
+
+    async def leader(self) -> Address:
+        first = address_of(self._ready()["nodes"][0]["http"])
+        deadline_s = time.monotonic() + limits.START_TIMEOUT_S
+        while time.monotonic() < deadline_s:
+            status, body = await ask(first, request("GET", "/v1/cluster"))
+            cluster = json.loads(body) if status == 200 else {}
+            for node in cluster.get("nodes", []):
+                if node["id"] == cluster["leader"]:
+                    return address_of(node["http"])
+            await asyncio.sleep(0.1)
+        raise BenchmarkError("no Stele node leads")
+
+    def pids(self) -> Sequence[int]:
+        return [node["pid"] for node in self._ready()["nodes"]]
+
+    def puts(self) -> Sequence[bytes]:
+        paths = (f"{TABLE}/documents/{key(number)}" for number in range(limits.KEYS))
+        return [request("PUT", path, DOCUMENT_BYTES) for path in paths]
+
+    def gets(self) -> Sequence[bytes]:
+        # Reads are linearizable unless asked otherwise.
+        return [request("GET", f"{TABLE}/documents/{key(number)}") for number in range(limits.KEYS)]
+
+    async def load(self, streams: int, documents: int, seconds: float) -> tuple[int, float]:
+        elapsed_s = await bulk.load(await self.leader(), BULK_PATH, streams=streams, documents=documents)
+        return documents // streams * streams, elapsed_s
+
+    async def check(self) -> None:
+        leader = await self.leader()
+        await ask(leader, self.puts()[0])
+        status, body = await ask(leader, self.gets()[0])
+        if status != 200 or json.loads(body)["data"] != DOCUMENT:
+            raise BenchmarkError(f"Stele did not give back what was written: {status} {body[:300]!r}")
+
+
+def address_of(http: str) -> Address:
+    """The address in ``http://host:port`` or ``host:port``."""
+    host, _, port = http.removeprefix("http://").rstrip("/").rpartition(":")
+    return Address(host, int(port))

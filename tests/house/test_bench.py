@@ -1,0 +1,96 @@
+"""The load generator counts what was answered, and nothing else."""
+
+import asyncio
+from array import array
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from bench import bulk, flights
+from bench.connection import Address, BenchmarkError, Measurement, measure, request, response_end
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def serving(handler: Handler) -> tuple[asyncio.Server, Address]:
+    server = await asyncio.start_server(handler, "127.0.0.1", 0)
+    return server, Address("127.0.0.1", server.sockets[0].getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    ],
+)
+def test_a_response_ends_where_it_ends(answer: bytes) -> None:
+    assert response_end(answer) == len(answer)
+    assert {response_end(answer[:cut]) for cut in range(len(answer))} == {-1}
+
+
+def test_percentiles_are_nearest_rank() -> None:
+    result = Measurement(1.0, array("d", [number / 1000 for number in range(1, 101)]))
+    assert result.percentile_ms(50) == pytest.approx(50)
+    assert result.percentile_ms(99) == pytest.approx(99)
+    assert result.answered_per_s == 100
+
+
+async def test_refusals_are_not_counted_as_answers() -> None:
+    asked: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            asked.append(head)
+            status = b"200 OK" if b"/good" in head else b"503 Service Unavailable"
+            writer.write(b"HTTP/1.1 %b\r\nContent-Length: 2\r\n\r\n{}" % status)
+
+    server, address = await serving(handle)
+    async with server:
+        requests = [request("GET", "/good"), request("GET", "/bad")]
+        result = await measure(address, requests, connections=2, seconds=0.05)
+    assert len(result.latencies_s) + result.refused == len(asked)
+    assert abs(len(result.latencies_s) - result.refused) <= 1
+    assert "503" in result.first_refusal
+
+
+async def test_a_closed_connection_ends_the_run() -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    server, address = await serving(handle)
+    async with server:
+        with pytest.raises(BenchmarkError, match="closed"):
+            await measure(address, [request("GET", "/")], connections=1, seconds=5)
+
+
+@pytest.mark.parametrize(("answered", "loads"), [(500, True), (499, False)])
+async def test_bulk_believes_only_what_was_acknowledged(answered: int, loads: bool) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        body = await reader.readuntil(b"\r\n0\r\n\r\n")
+        assert body.count(b'"data"') == 500
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        lines = [b'{"line":%d}\n' % (number + 1) for number in range(answered)]
+        for line in [*lines, b'{"done":true,"accepted":%d,"refused":0}\n' % answered]:
+            writer.write(b"%x\r\n%b\r\n" % (len(line), line))
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0, limit=1 << 22)
+    address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
+    async with server:
+        if loads:
+            assert await bulk.load(address, "/bulk", streams=1, documents=500) > 0
+        else:
+            with pytest.raises(BenchmarkError, match="500 documents sent"):
+                await bulk.load(address, "/bulk", streams=1, documents=500)
+
+
+def test_flights_are_real_and_numbers_are_whole() -> None:
+    lines = list(flights.bulk_lines(1000))
+    assert len(lines) == 1000
+    assert lines[0].startswith('{"key":"flight-000000","data":{"year":2013,"month":1,"day":1,"dep_time":517,')
+    assert '"NA"' not in "".join(lines)
