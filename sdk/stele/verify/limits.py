@@ -1,0 +1,28 @@
+"""Bounds on what a verifier reads from someone it does not trust, units in the names."""
+
+from __future__ import annotations
+
+from typing import Final
+
+NOTE_SIZE_BYTES_MAX: Final = 1_000_000
+NOTE_SIGNATURES_MAX: Final = 100
+"""Both as golang.org/x/mod/sumdb/note has them; C2SP asks for at least 16 signatures."""
+
+CHECKPOINT_SIZE_MAX: Final = 2**63 - 1
+TIMESTAMP_MAX_S: Final = 2**63 - 1
+"""POSIX seconds in a cosignature (C2SP tlog-cosignature)."""
+
+PATH_LENGTH_MAX: Final = 64
+"""Hashes in a proof: a tree of 2**63 leaves needs no more."""
+
+SEQ_MAX: Final = 2**53 - 1
+"""Counts stand in JSON, where larger integers are not exact (RFC 7493)."""
+
+HEADER_SIZE_BYTES_MAX: Final = 4095
+EXPORT_START_SIZE_BYTES_MAX: Final = 2 << 20
+"""The first line of an export, whose checkpoint is the largest part of it."""
+
+EXPORT_LINE_SIZE_BYTES_MAX: Final = 64 << 20
+"""One block of an export. It bounds the verifier's memory together with the key history."""
+
+PROGRESS_EVERY_BLOCKS: Final = 1000

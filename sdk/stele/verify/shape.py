@@ -1,0 +1,161 @@
+"""The forms that untrusted JSON must have: exact types, no member too many, integers within bounds.
+
+A struct encodes to canonical JSON (RFC 8785) again: its member names are ASCII, its numbers integers
+in range and its strings valid, for which msgspec and RFC 8785 agree.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from stele.verify.errors import Malformed
+from stele.verify.limits import PATH_LENGTH_MAX, SEQ_MAX
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
+_Path = Annotated[list[str], msgspec.Meta(max_length=PATH_LENGTH_MAX)]
+
+
+class Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A block header; `codec`, `hash_profile` and `name` in the genesis block only."""
+
+    at: str
+    codec: str | UnsetType = UNSET
+    format: Literal[1]
+    hash_profile: str | UnsetType = UNSET
+    info: str
+    kind: Literal["tx", "genesis"]
+    ledger: str
+    name: str | UnsetType = UNSET
+    prev: str
+    revision_count: _Count
+    revision_root: str
+    seq: _Count
+    tx: str
+
+
+class Information(msgspec.Struct, forbid_unknown_fields=True):
+    """Who ran the transaction."""
+
+    by: str
+    idempotency_key: str | UnsetType = UNSET
+
+
+class Leaf(msgspec.Struct, forbid_unknown_fields=True):
+    """A revision leaf."""
+
+    commitment: str
+    key: str
+    op: Literal["put", "delete"]
+    prev_seq: _Count | None
+    table: str
+    version: _Count
+
+
+class Revision(msgspec.Struct, forbid_unknown_fields=True):
+    """A leaf with what opens its commitment. `data` stays text until it is canonicalised."""
+
+    leaf: Leaf
+    salt: str
+    data: msgspec.Raw | UnsetType = UNSET
+
+
+class Block(msgspec.Struct, forbid_unknown_fields=True):
+    """A block as served."""
+
+    header: Header
+    info: Information
+    revisions: list[Revision]
+
+
+class ExportStart(msgspec.Struct, forbid_unknown_fields=True):
+    """The first line of an export: blocks `from_` to `to` (exclusive) of a journal of `size` blocks."""
+
+    export: Literal[1]
+    ledger: str
+    name: str
+    from_: _Count = msgspec.field(name="from")
+    to: _Count
+    size: _Count
+    checkpoint: str | None
+
+
+class DocumentProof(msgspec.Struct, forbid_unknown_fields=True):
+    """How a document leads to a checkpoint."""
+
+    header: Header
+    leaf: Leaf
+    salt: str
+    leaf_index: _Count
+    leaf_path: _Path
+    size: _Count
+    path: _Path
+    checkpoint: str
+
+
+class DocumentAnswer(msgspec.Struct, forbid_unknown_fields=True):
+    """A document with its proof, as read from a server."""
+
+    key: str
+    version: _Count
+    seq: _Count
+    tx: str
+    at: str
+    data: dict[str, object]
+    proof: DocumentProof
+    ledger: str | UnsetType = UNSET
+    table: str | UnsetType = UNSET
+
+
+_Shape = TypeVar("_Shape", bound=msgspec.Struct)
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+def decode(decoder: msgspec.json.Decoder[_Shape], text: bytes, where: str) -> _Shape:
+    """Read JSON text as a shape; raise Malformed."""
+    try:
+        return decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(f"{where}: {error}") from None
+
+
+def convert(value: object, shape: type[_Shape], where: str) -> _Shape:
+    """Read parsed JSON as a shape; raise Malformed."""
+    try:
+        return msgspec.convert(value, shape)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise Malformed(f"{where}: {error}") from None
+
+
+def canonical(value: Header | Information | Leaf) -> bytes:
+    """Canonical JSON of a shape; raise Malformed for text that UTF-8 cannot hold."""
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:
+        raise Malformed(f"{type(value).__name__.lower()}: text with a lone surrogate") from None
+
+
+def decode_hex(text: str, size_bytes: int, what: str) -> bytes:
+    """Lowercase hex of an exact size; raise Malformed."""
+    try:
+        decoded = bytes.fromhex(text)
+    except ValueError:
+        decoded = b""
+    # bytes.fromhex also takes capitals and spaces.
+    if len(decoded) != size_bytes or decoded.hex() != text:
+        raise Malformed(what, expected=f"{size_bytes} bytes in lowercase hex", found=text[:80])
+    return decoded
+
+
+def check_time(text: str, what: str) -> None:
+    """Raise Malformed unless the text is UTC with six decimals, so that such texts sort as their times."""
+    try:
+        written = datetime.fromisoformat(text).isoformat(timespec="microseconds")
+    except ValueError:
+        written = ""
+    if written.removesuffix("+00:00") + "Z" != text:
+        raise Malformed(what, expected="a time such as 2026-11-23T13:35:31.123456Z", found=text[:64])
