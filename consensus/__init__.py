@@ -1,0 +1,1 @@
+"""Replication: PySyncObj's Raft hardened, its durable log, its asyncio transport, read barriers."""

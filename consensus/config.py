@@ -1,0 +1,109 @@
+"""What a replica is told, and what it tells about itself."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from consensus import limits
+
+
+class Role(enum.IntEnum):
+    """Raft's three roles, numbered as PySyncObj numbers them (a test compares)."""
+
+    FOLLOWER = 0
+    CANDIDATE = 1
+    LEADER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One voter of the cluster. `host` and `port` are where the other members dial it."""
+
+    id: str
+    host: str
+    port: int
+    zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Raft's clocks, in seconds.
+
+    An election timeout must be well above a heartbeat and the time a synced write takes (Raft thesis
+    section 3.9). `leader_fallback_s` is check-quorum (section 6.2): a leader that a majority has not
+    answered for this long steps down. Raises ValueError when the numbers cannot work together.
+    """
+
+    heartbeat_s: float = 0.05
+    election_s_min: float = 0.3
+    election_s_max: float = 0.6
+    leader_fallback_s: float = 0.6
+    tick_s: float = 0.02
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tick_s <= self.heartbeat_s:
+            raise ValueError("tick_s must be positive and at most heartbeat_s")
+        if not 3 * self.heartbeat_s < self.election_s_min < self.election_s_max:
+            raise ValueError("3 * heartbeat_s < election_s_min < election_s_max must hold")
+        if self.leader_fallback_s < self.election_s_min:
+            raise ValueError("leader_fallback_s must not be below election_s_min")
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaConfig:
+    """One member of one Raft group. `peers` lists every voter, this one included.
+
+    `listen_host` and `listen_port` default to this member's entry in `peers`. Raises ValueError.
+    """
+
+    cluster: str
+    node_id: str
+    peers: tuple[Peer, ...]
+    timing: Timing = field(default_factory=Timing)
+    listen_host: str | None = None
+    listen_port: int | None = None
+
+    def __post_init__(self) -> None:
+        ids = [peer.id for peer in self.peers]
+        if self.node_id not in ids:
+            raise ValueError(f"node {self.node_id!r} is not one of the peers")
+        if len(set(ids)) != len(ids):
+            raise ValueError("two peers have the same id")
+        if len(ids) > limits.MEMBERS_MAX:
+            raise ValueError(f"{len(ids)} peers; at most {limits.MEMBERS_MAX} are allowed")
+        if not all(0 < len(peer_id) <= limits.NODE_ID_LENGTH_MAX for peer_id in ids):
+            raise ValueError(f"a peer id has 1 to {limits.NODE_ID_LENGTH_MAX} characters")
+
+    @property
+    def self_peer(self) -> Peer:
+        return next(peer for peer in self.peers if peer.id == self.node_id)
+
+    @property
+    def other_peers(self) -> tuple[Peer, ...]:
+        return tuple(peer for peer in self.peers if peer.id != self.node_id)
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """One member as this node sees it. `match_index` is known to the leader only."""
+
+    id: str
+    zone: str
+    match_index: int | None
+    connected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """A replica at one moment."""
+
+    node_id: str
+    role: Role
+    term: int
+    leader_id: str | None
+    commit_index: int
+    applied_index: int
+    first_index: int
+    last_index: int
+    members: tuple[MemberStatus, ...]

@@ -1,0 +1,132 @@
+"""A leader's followers: what to send to each, and what their answers mean."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from consensus import limits
+from consensus.errors import InvariantBroken
+from consensus.log import DurableLog
+from consensus.messages import Append, AppendResponse
+from consensus.progress import Progress
+from consensus.stock import Outbox
+
+logger = logging.getLogger(__name__)
+
+
+class Followers:
+    """The progress of every other member, in one leadership. Empty before the first `reset`."""
+
+    def __init__(self, log: DurableLog, outbox: Outbox) -> None:
+        self._log = log
+        self._outbox = outbox
+        self._progress: dict[str, Progress] = {}
+        self._behind: set[str] = set()
+
+    def __getitem__(self, peer_id: str) -> Progress:
+        return self._progress[peer_id]
+
+    def reset(self, peer_ids: Iterable[str]) -> None:
+        """A new leadership knows nothing; it begins to probe at the end of its log (thesis section 3.5)."""
+        self._progress = {peer_id: Progress(self._log.last_index + 1) for peer_id in peer_ids}
+        self._behind.clear()
+
+    def match_index_min(self, own_index: int) -> int:
+        """The lowest index that all members hold; 0 while one of them has not answered this leadership."""
+        return min((each.match_index for each in self._progress.values()), default=own_index)
+
+    def quorum_confirmed(self, read_round: int) -> bool:
+        """Whether a majority, this node included, has answered a message of `read_round` or a later one."""
+        confirmed = 1 + sum(each.confirmed_round >= read_round for each in self._progress.values())
+        return confirmed > (len(self._progress) + 1) / 2
+
+    def any_to_send(self, commit_index: int) -> bool:
+        """Whether a follower should be sent something before the next heartbeat."""
+        last_index = self._log.last_index
+        return any(
+            each.may_send_entries(last_index) or each.may_send_commit(commit_index)
+            for each in self._progress.values()
+        )
+
+    def answered(self, peer_id: str, message: AppendResponse) -> int:
+        """Takes an answer of the current term; returns the last index the follower is known to hold."""
+        progress = self._progress[peer_id]
+        # Any answer of this term, a refusal too, says that this node still led when the message was read.
+        progress.confirmed_round = max(progress.confirmed_round, message.round)
+        if message.accepted:
+            progress.accepted(message.log_index)
+        else:
+            floor = self._log.first_index + 1
+            if not progress.refused(message.log_index, self._candidate(message), floor):
+                self._report_behind(peer_id)
+        return progress.match_index
+
+    def _candidate(self, message: AppendResponse) -> int:
+        """F10. Where to try next (thesis section 3.5): behind the last own entry of the conflicting term, or,
+        without such an entry, where the follower's entries of that term begin. One step a term."""
+        if message.conflict_term:
+            last_index = self._log.last_index_of_term(message.conflict_term)
+            if last_index is not None and last_index < message.log_index:
+                return last_index + 1
+        return message.conflict_index
+
+    def send(
+        self,
+        peer_id: str,
+        *,
+        term: int,
+        commit_index: int,
+        read_round: int,
+        retain_index: int,
+        heartbeat: bool,
+    ) -> None:
+        """Puts into the outbox what this follower should get now; with `heartbeat`, at least one message."""
+        progress = self._progress[peer_id]
+        # Evaluated again after each batch: the window closes, or the log ends.
+        while progress.may_send_entries(self._log.last_index):
+            self._append(peer_id, progress, True, term, commit_index, read_round, retain_index)
+            heartbeat = False
+        if heartbeat or progress.may_send_commit(commit_index):
+            self._append(peer_id, progress, False, term, commit_index, read_round, retain_index)
+
+    def _append(
+        self,
+        peer_id: str,
+        progress: Progress,
+        with_entries: bool,
+        term: int,
+        commit_index: int,
+        read_round: int,
+        retain_index: int,
+    ) -> None:
+        log = self._log
+        prev_index = progress.next_index - 1
+        prev_term = log.term_at(prev_index)
+        if prev_term is None:
+            raise InvariantBroken(f"the entry before {progress.next_index}, for {peer_id}, is deleted")
+        records: list[bytes] = []
+        if with_entries:
+            records = log.records(
+                progress.next_index,
+                count_max=limits.BATCH_ENTRIES_MAX,
+                size_bytes_max=limits.BATCH_SIZE_BYTES_MAX,
+            )
+        last_index = prev_index + len(records)
+        message = Append(
+            term=term,
+            prev_index=prev_index,
+            prev_term=prev_term,
+            entries=tuple(records),
+            commit_index=min(commit_index, last_index),
+            round=read_round,
+            retain_index=retain_index,
+        )
+        self._outbox.put(peer_id, message)
+        progress.sent(last_index, sum(map(len, records)), message.commit_index)
+
+    def _report_behind(self, peer_id: str) -> None:
+        """Every member held an entry when it was deleted, and this one denies it: it has lost its disk."""
+        if peer_id not in self._behind:
+            self._behind.add(peer_id)
+            logger.error("%s lacks entries that it acknowledged; it cannot be helped from the log", peer_id)

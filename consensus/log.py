@@ -1,0 +1,327 @@
+"""The Raft log on disk: entries, current term and vote.
+
+What is staged is lost in a crash until `sync` has returned; the core sends nothing that depends on it before
+(Raft thesis section 3.8: term, vote and log are on stable storage before a message is answered).
+
+Rows, integers big-endian:
+
+    e | index (8) | term (8)   ->  record (record.py)
+    b                          ->  bounds: crc32, format, first index, last index, term of the last entry
+    h                          ->  hard state: crc32, current term, who was voted for (empty: nobody)
+
+An entry's (index, term) stands in its key, in its checksummed record and, for the last one, in the bounds.
+A batch that did not reach the disk changes none of the three. So whatever disagrees is rot, and rot is
+reported by index and never cut off: what is behind it may have been acknowledged.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from consensus import limits, record
+from consensus.errors import InvariantBroken, LogCorrupt
+from consensus.record import Kind, RecordCorrupt
+from consensus.term_runs import TermRuns
+
+FORMAT = 1
+_ENTRY = b"e"
+_ENTRIES_END = b"f"
+_BOUNDS_KEY = b"b"
+_HARD_STATE_KEY = b"h"
+_POSITION = struct.Struct(">QQ")
+_BOUNDS = struct.Struct(">BQQQ")
+_TERM = struct.Struct(">Q")
+_CHECKSUM_SIZE_BYTES = 4
+
+
+class LogStore(Protocol):
+    """Ordered rows on disk."""
+
+    def write(
+        self, puts: Sequence[tuple[bytes, bytes]], delete_ranges: Sequence[tuple[bytes, bytes]], /
+    ) -> None:
+        """One atomic batch: the ranges [start, end) are deleted first, then the rows are put.
+
+        On disk when it returns, and with it everything the state machine applied before. An exception
+        means that nothing is known about the batch; the node stops.
+        """
+        ...
+
+    def get(self, key: bytes, /) -> bytes | None:
+        """The row under `key`."""
+        ...
+
+    def scan(self, start: bytes, end: bytes, /) -> Iterator[tuple[bytes, bytes]]:
+        """Rows with start <= key < end, in key order."""
+        ...
+
+
+def entry_key(index: int, term: int = 0) -> bytes:
+    """Key of an entry; with term 0, the smallest key an entry at `index` can have."""
+    return _ENTRY + _POSITION.pack(index, term)
+
+
+def _sealed(body: bytes) -> bytes:
+    return zlib.crc32(body).to_bytes(_CHECKSUM_SIZE_BYTES, "big") + body
+
+
+def _unsealed(row: bytes, what: str) -> bytes:
+    body = row[_CHECKSUM_SIZE_BYTES:]
+    if zlib.crc32(body).to_bytes(_CHECKSUM_SIZE_BYTES, "big") != row[:_CHECKSUM_SIZE_BYTES]:
+        raise LogCorrupt(f"the checksum of the log's {what} is wrong")
+    return body
+
+
+class DurableLog:
+    """Entries first_index..last_index, a bounded end of them in memory.
+
+    Opening it checks every record; raises LogCorrupt.
+    """
+
+    def __init__(self, store: LogStore) -> None:
+        self._store = store
+        self._terms = TermRuns()
+        self._cache: dict[int, bytes] = {}
+        self._cache_first = 1
+        self._cache_size_bytes = 0
+        self._synced_index = 0
+        self._truncated_from: int | None = None
+        self._deleted_from: int | None = None
+        self._hard_state: tuple[int, str | None] = (0, None)
+        self._hard_state_staged = False
+        self._failed = False
+        self._load()
+
+    @property
+    def first_index(self) -> int:
+        return self._terms.first
+
+    @property
+    def last_index(self) -> int:
+        """Index of the last entry, staged ones included; first_index - 1 when there is none."""
+        return self._terms.last
+
+    @property
+    def last_term(self) -> int:
+        return self._terms.last_term
+
+    @property
+    def synced_index(self) -> int:
+        """The last entry that is on disk."""
+        return self._synced_index
+
+    @property
+    def current_term(self) -> int:
+        return self._hard_state[0]
+
+    @property
+    def voted_for(self) -> str | None:
+        return self._hard_state[1]
+
+    def term_at(self, index: int) -> int | None:
+        """Term of the entry at `index`, None outside the log."""
+        return self._terms.term_at(index)
+
+    def first_index_of_term_at(self, index: int) -> int:
+        """The first index held that has the term of `index`, which must be held."""
+        return self._terms.run_start(index)
+
+    def last_index_of_term(self, term: int) -> int | None:
+        return self._terms.last_index_of(term)
+
+    def records(
+        self, first: int, *, count_max: int, size_bytes_max: int, last: int | None = None
+    ) -> list[bytes]:
+        """Records from `first` on, up to `last`: at most `count_max`, and as many as fit, but at least one.
+
+        Raises LogCorrupt when one that is read from disk is not what was written.
+        """
+        end = min(first + count_max, (self.last_index if last is None else last) + 1)
+        found: list[bytes] = []
+        size_bytes = 0
+        for each in self._read(first, end):
+            size_bytes += len(each)
+            if found and size_bytes > size_bytes_max:
+                break
+            found.append(each)
+        return found
+
+    def _read(self, first: int, end: int) -> Iterator[bytes]:
+        if first < self._cache_first:
+            on_disk_end = min(end, self._cache_first, first + limits.LOG_SCAN_ENTRIES_MAX)
+            yield from self._read_disk(first, on_disk_end)
+            if on_disk_end < self._cache_first:
+                return
+            first = on_disk_end
+        cache = self._cache
+        for index in range(first, end):
+            yield cache[index]
+
+    def _read_disk(self, first: int, end: int) -> Iterator[bytes]:
+        expected = first
+        for key, each in self._store.scan(entry_key(first), entry_key(end)):
+            self._check_row(key, each, expected, self._terms.term_at(expected))
+            yield each
+            expected += 1
+        if expected < end:
+            raise LogCorrupt(f"entry {expected} is missing", expected)
+
+    @staticmethod
+    def _check_row(key: bytes, row: bytes, index: int, term: int | None) -> int:
+        """Checks that a row is the entry at `index` (of `term`, when given); returns its term."""
+        try:
+            header = record.check(row)
+        except RecordCorrupt as error:
+            raise LogCorrupt(f"entry {index} is corrupt: {error}", index) from error
+        if len(key) != len(_ENTRY) + _POSITION.size or _POSITION.unpack_from(key, 1) != header[:2]:
+            raise LogCorrupt(f"entry {index} does not lie under its own key", index)
+        if header.entry_index != index:
+            raise LogCorrupt(f"entry {index} is missing; the next one is {header.entry_index}", index)
+        if term is not None and header.entry_term != term:
+            raise LogCorrupt(f"entry {index} is of term {header.entry_term}, expected {term}", index)
+        return header.entry_term
+
+    def append(self, index: int, term: int, record_bytes: bytes) -> None:
+        """Stages a checked record behind the last entry."""
+        if index != self.last_index + 1:
+            raise InvariantBroken(f"entry {index} appended to a log that ends at {self.last_index}")
+        self._terms.append(term)
+        self._cache[index] = record_bytes
+        self._cache_size_bytes += len(record_bytes)
+
+    def append_new(self, term: int, kind: Kind, payload: bytes) -> int:
+        """Stages an entry of this node's own making; returns its index."""
+        index = self.last_index + 1
+        self.append(index, term, record.encode(index, term, kind, payload))
+        return index
+
+    def truncate_from(self, index: int) -> None:
+        """Stages the deletion of `index` and everything behind it."""
+        if not self.first_index < index <= self.last_index:
+            raise InvariantBroken(f"cannot truncate {self._span()} from {index}")
+        for each in range(max(index, self._cache_first), self.last_index + 1):
+            self._cache_size_bytes -= len(self._cache.pop(each))
+        self._cache_first = min(self._cache_first, index)
+        self._terms.truncate_from(index)
+        if index <= self._synced_index:
+            self._truncated_from = index
+            self._synced_index = index - 1
+
+    def delete_before(self, index: int) -> None:
+        """Stages the deletion of everything before `index`, which must be on disk."""
+        if not self.first_index < index <= self._synced_index:
+            raise InvariantBroken(f"cannot delete before {index} from {self._span()}")
+        if self._deleted_from is None:
+            self._deleted_from = self.first_index
+        for each in range(self._cache_first, index):
+            self._cache_size_bytes -= len(self._cache.pop(each))
+        self._cache_first = max(self._cache_first, index)
+        self._terms.drop_before(index)
+
+    def _span(self) -> str:
+        return f"a log of {self.first_index}..{self.last_index}"
+
+    def set_hard_state(self, term: int, voted_for: str | None) -> None:
+        """Stages the current term and whom this node voted for in it."""
+        if (term, voted_for) != self._hard_state:
+            self._hard_state = (term, voted_for)
+            self._hard_state_staged = True
+
+    def sync(self) -> bool:
+        """Puts everything staged on disk in one batch; False when there was nothing.
+
+        Whatever the store raises is final: after a failed sync nobody knows what is on disk, and a second
+        try may report success for pages the kernel has already dropped. So every later call raises.
+        """
+        if self._failed:
+            raise InvariantBroken("the log failed before; its node must stop")
+        entries_staged = self._synced_index < self.last_index
+        bounds_staged = entries_staged or self._truncated_from is not None or self._deleted_from is not None
+        if not bounds_staged and not self._hard_state_staged:
+            return False
+        puts: list[tuple[bytes, bytes]] = []
+        if bounds_staged:
+            term_at = self._terms.term_at
+            for index in range(self._synced_index + 1, self.last_index + 1):
+                puts.append((entry_key(index, term_at(index) or 0), self._cache[index]))
+            bounds = _BOUNDS.pack(FORMAT, self.first_index, self.last_index, self.last_term)
+            puts.append((_BOUNDS_KEY, _sealed(bounds)))
+        if self._hard_state_staged:
+            term, voted_for = self._hard_state
+            puts.append((_HARD_STATE_KEY, _sealed(_TERM.pack(term) + (voted_for or "").encode())))
+        self._failed = True
+        self._store.write(puts, self._staged_deletions())
+        self._failed = False
+        self._synced_index = self.last_index
+        self._truncated_from = self._deleted_from = None
+        self._hard_state_staged = False
+        self._evict()
+        return True
+
+    def _staged_deletions(self) -> list[tuple[bytes, bytes]]:
+        ranges: list[tuple[bytes, bytes]] = []
+        if self._truncated_from is not None:
+            ranges.append((entry_key(self._truncated_from), _ENTRIES_END))
+        if self._deleted_from is not None:
+            ranges.append((entry_key(self._deleted_from), entry_key(self.first_index)))
+        return ranges
+
+    def _evict(self) -> None:
+        """Drops the oldest cached records over the bounds; only what is on disk."""
+        while self._cache_first <= self._synced_index and (
+            len(self._cache) > limits.LOG_CACHE_ENTRIES_MAX
+            or self._cache_size_bytes > limits.LOG_CACHE_SIZE_BYTES_MAX
+        ):
+            self._cache_size_bytes -= len(self._cache.pop(self._cache_first))
+            self._cache_first += 1
+
+    def _load(self) -> None:
+        bounds_row = self._store.get(_BOUNDS_KEY)
+        hard_state_row = self._store.get(_HARD_STATE_KEY)
+        rows = self._store.scan(_ENTRY, _ENTRIES_END)
+        if bounds_row is None:
+            stray = next(rows, None)
+            if stray is not None or hard_state_row is not None:
+                raise LogCorrupt("the log's bounds are missing, but not the rest of it")
+            return
+        body = _unsealed(bounds_row, "bounds")
+        if len(body) != _BOUNDS.size or body[0] != FORMAT:
+            raise LogCorrupt("the log's bounds are of a format this version does not know")
+        _, first, last, last_term = _BOUNDS.unpack(body)
+        self._load_entries(rows, first, last, last_term)
+        if hard_state_row is not None:
+            self._load_hard_state(_unsealed(hard_state_row, "hard state"))
+        if self.current_term < self.last_term:
+            raise LogCorrupt(f"the log's last term {self.last_term} is above its current term")
+
+    def _load_entries(
+        self, rows: Iterator[tuple[bytes, bytes]], first: int, last: int, last_term: int
+    ) -> None:
+        self._terms = TermRuns(first)
+        self._cache_first = first
+        for key, row in rows:
+            index = self.last_index + 1
+            if index > last:
+                raise LogCorrupt(f"entry {index} lies behind the last one, {last}", index)
+            try:
+                self.append(index, self._check_row(key, row, index, None), row)
+            except ValueError as error:
+                raise LogCorrupt(f"entry {index}: {error}", index) from error
+            self._synced_index = index
+            self._evict()
+        if self.last_index < last:
+            raise LogCorrupt(f"entry {self.last_index + 1} is missing", self.last_index + 1)
+        if self.last_term != last_term:
+            raise LogCorrupt(f"the last entry {last} is of term {self.last_term}, expected {last_term}", last)
+
+    def _load_hard_state(self, body: bytes) -> None:
+        if len(body) < _TERM.size:
+            raise LogCorrupt("the log's hard state is too short")
+        try:
+            voted_for = body[_TERM.size :].decode() or None
+        except UnicodeDecodeError as error:
+            raise LogCorrupt("the log's hard state names nobody") from error
+        self._hard_state = (_TERM.unpack_from(body)[0], voted_for)

@@ -1,0 +1,110 @@
+"""What members say to each other: MessagePack arrays with a tag, decoded strictly.
+
+The four Raft messages are those of the Raft thesis, figure 3.1 and section 6.4. Greetings open a connection.
+No pickle, no dictionaries: a message either fits its type exactly or is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+from consensus import limits
+from consensus.errors import MalformedMessage
+
+PROTOCOL_VERSION = 1
+
+Count: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 63)]
+NodeId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=limits.NODE_ID_LENGTH_MAX)]
+Records: TypeAlias = Annotated[tuple[bytes, ...], Meta(max_length=limits.BATCH_ENTRIES_MAX)]
+
+
+class Hello(Struct, frozen=True, tag=1, array_like=True, forbid_unknown_fields=True, gc=False):
+    """First frame of who dials: which protocol, which cluster, who is calling and whom he wants."""
+
+    protocol: Count
+    cluster: str
+    sender: NodeId
+    target: NodeId
+
+
+class Welcome(Struct, frozen=True, tag=2, array_like=True, forbid_unknown_fields=True, gc=False):
+    """The only frame that goes back on a connection: the greeting was accepted."""
+
+    sender: NodeId
+
+
+class RequestVote(Struct, frozen=True, tag=10, array_like=True, forbid_unknown_fields=True, gc=False):
+    """A candidate asks for a vote (thesis section 3.4) and shows the end of its log (section 3.6.1)."""
+
+    term: Count
+    last_index: Count
+    last_term: Count
+
+
+class VoteResponse(Struct, frozen=True, tag=11, array_like=True, forbid_unknown_fields=True, gc=False):
+    """The answer to RequestVote."""
+
+    term: Count
+    granted: bool
+
+
+class Append(Struct, frozen=True, tag=12, array_like=True, forbid_unknown_fields=True, gc=False):
+    """AppendEntries (thesis section 3.5); without entries, a heartbeat.
+
+    `entries` are records (record.py) that follow `prev_index`. `commit_index` never goes beyond the last
+    index that this message shows. `round` counts the leader's read confirmation rounds (section 6.4).
+    `retain_index` is the lowest index that every member is known to hold in this term, 0 when unknown.
+    """
+
+    term: Count
+    prev_index: Count
+    prev_term: Count
+    entries: Records
+    commit_index: Count
+    round: Count
+    retain_index: Count
+
+
+class AppendResponse(Struct, frozen=True, tag=13, array_like=True, forbid_unknown_fields=True, gc=False):
+    """The answer to Append.
+
+    Accepted: `log_index` is the last index that the message proved to match. Refused: `log_index` is the
+    message's `prev_index`; `conflict_term` is the term this log has there and `conflict_index` its first
+    index of that term; or term 0 and the index after this log's end (thesis section 3.5).
+    """
+
+    term: Count
+    accepted: bool
+    log_index: Count
+    conflict_index: Count
+    conflict_term: Count
+    round: Count
+
+
+Greeting: TypeAlias = Hello | Welcome
+Message: TypeAlias = RequestVote | VoteResponse | Append | AppendResponse
+
+_encoder = msgspec.msgpack.Encoder()
+_message_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_greeting_decoder: msgspec.msgpack.Decoder[Greeting] = msgspec.msgpack.Decoder(Greeting)
+
+encode = _encoder.encode
+
+
+def decode_message(body: bytes | memoryview) -> Message:
+    """Raises MalformedMessage."""
+    try:
+        return _message_decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise MalformedMessage(f"not a message: {error}") from error
+
+
+def decode_greeting(body: bytes | memoryview) -> Greeting:
+    """Raises MalformedMessage."""
+    try:
+        return _greeting_decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise MalformedMessage(f"not a greeting: {error}") from error

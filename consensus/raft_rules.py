@@ -1,0 +1,316 @@
+"""The rules of Raft that PySyncObj gets wrong, each replaced with its source beside it.
+
+PySyncObj keeps term and vote, the election timer, the commit rule, check-quorum and the tick. F1..F12 are
+the numbers of CONSENSUS.md; "thesis" is Diego Ongaro, "Consensus: Bridging Theory and Practice", 2014. How
+overriding a private method works is told in stock.py.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from consensus import follower, limits, record
+from consensus.config import Role, Timing
+from consensus.errors import InvariantBroken, LogCorrupt, MalformedMessage
+from consensus.leader import Followers
+from consensus.log import DurableLog
+from consensus.messages import Append, AppendResponse, RequestVote, VoteResponse
+from consensus.record import Kind
+from consensus.state_machine import StateMachine
+from consensus.stock import Node, Outbox, StockEngine, bind_tick, settings, start
+from consensus.waiting import Proposals, Reads
+
+
+@dataclass(slots=True)
+class _Ballot:
+    """Who granted this candidate a vote in `term`, and when it asked last."""
+
+    term: int
+    asked_at: float
+    granted: set[str] = field(default_factory=set)
+
+
+class RaftRules(StockEngine):
+    """One member of one Raft group, from the inside; RaftCore is what its driver uses."""
+
+    def __init__(
+        self,
+        node_id: str,
+        member_ids: Sequence[str],
+        *,
+        log: DurableLog,
+        state_machine: StateMachine,
+        timing: Timing,
+        clock: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self.node_id = node_id
+        self.proposals = Proposals()
+        self.reads = Reads()
+        self._log = log
+        self._machine = state_machine
+        self._timing = timing
+        self._clock = clock
+        self._rng = rng
+        self._stopped = False
+        self._ballot = _Ballot(-1, 0.0)
+        self._retain_index = 0
+        self._no_op_index = 0
+        self._nodes = {peer_id: Node(peer_id) for peer_id in sorted(member_ids) if peer_id != node_id}
+        self._outbox = Outbox(self._nodes)
+        self._followers = Followers(log, self._outbox)
+        conf = settings(timing, self._on_role_changed)
+        start(self, Node(node_id), self._nodes.values(), conf=conf, outbox=self._outbox, log=log, clock=clock)
+        self._stock_tick = bind_tick(self, clock)
+        self._resume()
+
+    def _resume(self) -> None:
+        """Applied entries are never applied again; they were committed (thesis section 3.8)."""
+        applied_index = max(1, self._machine.applied_index)
+        if applied_index > self._log.last_index:
+            raise LogCorrupt(
+                f"the state machine applied {applied_index}; the log ends at {self._log.last_index}"
+            )
+        if applied_index < self._log.first_index:
+            raise LogCorrupt(
+                f"the state machine applied {applied_index}; the log begins at {self._log.first_index}"
+            )
+        self._SyncObj__raftLastApplied = self._SyncObj__raftCommitIndex = applied_index
+
+    @property
+    def role(self) -> Role:
+        return Role(self._SyncObj__raftState)
+
+    @property
+    def term(self) -> int:
+        return self._SyncObj__raftCurrentTerm
+
+    @property
+    def leader_id(self) -> str | None:
+        leader = self._SyncObj__raftLeader
+        return None if leader is None else leader.id
+
+    @property
+    def commit_index(self) -> int:
+        return self._SyncObj__raftCommitIndex
+
+    @property
+    def applied_index(self) -> int:
+        return self._SyncObj__raftLastApplied
+
+    @property
+    def log(self) -> DurableLog:
+        """For reading only."""
+        return self._log
+
+    # Terms and roles.
+
+    def _observe_term(self, term: int) -> None:
+        """Thesis section 3.3: whoever sees a higher term, in any message, adopts it and follows."""
+        if term > self.term:
+            self._SyncObj__setCurrentTerm(term, None)
+            self._SyncObj__setState(Role.FOLLOWER)
+            self._SyncObj__raftLeader = None
+            self._retain_index = 0
+
+    def _on_role_changed(self, old_role: int, new_role: int) -> None:
+        if old_role == Role.LEADER:
+            # Section 6.2: a leader without a quorum steps down, so that clients are not kept waiting.
+            self.proposals.fail("this node lost the leadership")
+            self.reads.fail("this node lost the leadership")
+            self._reset_election_timer()
+        self._retain_index = 0
+
+    def _reset_election_timer(self) -> None:
+        self._SyncObj__raftElectionDeadline = self._clock() + self._SyncObj__generateRaftTimeout()
+
+    def _SyncObj__generateRaftTimeout(self) -> float:
+        """Randomized election timeout (thesis section 3.4), from the injected generator."""
+        return self._rng.uniform(self._timing.election_s_min, self._timing.election_s_max)
+
+    # Elections.
+
+    def _on_request_vote(self, node: Node, message: RequestVote) -> None:
+        """Thesis sections 3.4 and 3.6.1. Stock keeps silent once it has voted, so that a candidate whose
+        answer was lost never gets it; but a vote repeated for the same candidate is the same vote."""
+        log = self._log
+        granted = (
+            message.term == self.term
+            and self.role is not Role.LEADER
+            and self._SyncObj__votedForNodeId in (None, node.id)
+            and (message.last_term, message.last_index) >= (log.last_term, log.last_index)
+        )
+        if granted:
+            self._SyncObj__setCurrentTerm(self.term, node.id)
+            self._reset_election_timer()
+        self._outbox.put(node.id, VoteResponse(self.term, granted))
+
+    def _on_vote_response(self, node: Node, message: VoteResponse) -> None:
+        """Stock counts answers; a vote that arrives twice must count once (thesis section 3.4)."""
+        if self.role is not Role.CANDIDATE or message.term != self.term or not message.granted:
+            return
+        self._ballot.granted.add(node.id)
+        self._SyncObj__votesCount = 1 + len(self._ballot.granted)
+        if self._SyncObj__votesCount > (len(self._nodes) + 1) / 2:
+            self._SyncObj__onBecomeLeader()
+
+    def _ask_for_vote(self, peer_id: str) -> None:
+        self._outbox.put(peer_id, RequestVote(self.term, self._log.last_index, self._log.last_term))
+
+    def _campaign(self) -> None:
+        """Thesis section 3.3: requests are repeated until they are answered."""
+        now = self._clock()
+        if self._ballot.term != self.term:
+            self._ballot = _Ballot(self.term, now)  # Stock has just asked everybody.
+        elif now - self._ballot.asked_at >= self._timing.heartbeat_s:
+            self._ballot.asked_at = now
+            for peer_id in self._nodes:
+                if peer_id not in self._ballot.granted:
+                    self._ask_for_vote(peer_id)
+
+    def _SyncObj__onBecomeLeader(self) -> None:
+        """Thesis section 3.4, and 6.4: a no-op of the new term, which lets earlier entries commit.
+
+        Synced at once: in a cluster of one the commit rule runs in this very tick and counts this node.
+        """
+        self._SyncObj__raftLeader = Node(self.node_id)
+        self._SyncObj__setState(Role.LEADER)
+        now = self._clock()
+        self._SyncObj__raftMatchIndex = dict.fromkeys(self._nodes.values(), 0)
+        self._SyncObj__lastResponseTime = dict.fromkeys(self._nodes.values(), now)
+        self._followers.reset(self._nodes)
+        self._no_op_index = self._log.append_new(self.term, Kind.NO_OP, b"")
+        self._log.sync()
+        self._heartbeat_now()
+
+    # Replication, the follower's side.
+
+    def _on_append(self, node: Node, message: Append, terms: list[int]) -> None:
+        """Thesis section 3.5. F1: the commit index follows what this message proved, and never falls."""
+        if message.term < self.term:
+            refusal = AppendResponse(self.term, False, message.prev_index, 0, 0, message.round)
+            self._outbox.put(node.id, refusal)
+            return
+        if self.role is Role.LEADER:
+            raise InvariantBroken(f"{node.id} and {self.node_id} both lead term {self.term}")
+        self._SyncObj__setState(Role.FOLLOWER)
+        self._SyncObj__raftLeader = node
+        self._reset_election_timer()
+        answer = follower.append(self._log, self.commit_index, message, terms)
+        if answer.accepted:
+            self._SyncObj__raftCommitIndex = max(
+                self.commit_index, min(message.commit_index, answer.log_index)
+            )
+            self._retain_index = max(self._retain_index, message.retain_index)
+        self._outbox.put(node.id, AppendResponse(self.term, *answer, message.round))
+
+    # Replication, the leader's side.
+
+    def _on_append_response(self, node: Node, message: AppendResponse) -> None:
+        """F3: an answer to an older leadership acknowledges nothing of this one (thesis section 3.6.2)."""
+        if self.role is not Role.LEADER or message.term != self.term:
+            return
+        self._SyncObj__lastResponseTime[node] = self._clock()
+        self._SyncObj__raftMatchIndex[node] = self._followers.answered(node.id, message)
+
+    def _check_answer(self, message: AppendResponse) -> None:
+        if self.role is Role.LEADER and message.log_index > self._log.last_index:
+            raise MalformedMessage(f"an answer for entry {message.log_index}, which was never sent")
+
+    def _SyncObj__sendAppendEntries(self) -> None:
+        """Thesis sections 3.5 and 10.2: new entries go at once, heartbeats when due, never one more
+        than the window of a follower allows. The stock tick decides when this is called."""
+        now = self._clock()
+        heartbeat = now > self._SyncObj__newAppendEntriesTime
+        if heartbeat:
+            self._SyncObj__newAppendEntriesTime = now + self._timing.heartbeat_s
+        retain_index = min(self._log.synced_index, self._followers.match_index_min(self._log.synced_index))
+        self._retain_index = max(self._retain_index, retain_index)
+        for peer_id, node in self._nodes.items():
+            if self.isNodeConnected(node):
+                self._followers.send(
+                    peer_id,
+                    term=self.term,
+                    commit_index=self.commit_index,
+                    read_round=self.reads.round,
+                    retain_index=self._retain_index,
+                    heartbeat=heartbeat,
+                )
+
+    def _heartbeat_now(self) -> None:
+        self._SyncObj__newAppendEntriesTime = float("-inf")
+        self._SyncObj__sendAppendEntries()
+
+    def _advance_reads(self) -> None:
+        """ReadIndex, thesis section 6.4: (1) an entry of this term is committed; (2) the commit index is the
+        read index; (3) a quorum answers a round begun after that; (4) the state machine is there."""
+        if self.commit_index < self._no_op_index:
+            return
+        for _ in range(2):  # Without followers a round is confirmed as soon as it begins.
+            if self.reads.round_open and self._followers.quorum_confirmed(self.reads.round):
+                self.reads.finish_round(self.applied_index)
+            if not self.reads.begin_round(self.commit_index):
+                return
+            self._heartbeat_now()
+
+    # Commit and apply.
+
+    def _SyncObj__getCurrentLogIndex(self) -> int:
+        return self._log.last_index
+
+    def _SyncObj__getCurrentLogTerm(self) -> int:
+        return self._log.last_term
+
+    def _SyncObj__getEntries(
+        self, fromIDx: int, count: int | None = None, maxSizeBytes: int | None = None
+    ) -> list[tuple[None, int, int]]:
+        """Only the stock commit rule still asks, for the term of one entry (thesis section 3.6.2)."""
+        term = self._log.term_at(fromIDx)
+        if count != 1 or term is None:
+            raise InvariantBroken(f"PySyncObj read {count} entries from {fromIDx} past its subclass")
+        return [(None, fromIDx, term)]
+
+    def _SyncObj__applyLogEntries(self) -> bool:
+        """Thesis section 3.5: applies what is committed, in order, once. True if there is something to send.
+
+        Stock logs an exception of apply and tries the same entry for ever; here it stops the node.
+        """
+        first = self.applied_index + 1
+        commit_index = self.commit_index
+        if commit_index > self._log.synced_index:
+            raise InvariantBroken(f"entry {commit_index} is committed but not on this node's disk")
+        if first <= commit_index:
+            records = self._log.records(
+                first,
+                last=commit_index,
+                count_max=limits.APPLY_ENTRIES_PER_TICK_MAX,
+                size_bytes_max=limits.APPLY_SIZE_BYTES_PER_TICK_MAX,
+            )
+            for index, each in enumerate(records, first):
+                self._apply(index, each)
+        return self.role is Role.LEADER and self._followers.any_to_send(self.commit_index)
+
+    def _apply(self, index: int, record_bytes: bytes) -> None:
+        result: object = None
+        if record.kind_of(record_bytes) is Kind.REGULAR:
+            try:
+                result = self._machine.apply(index, record.payload_of(record_bytes))
+            except Exception as error:
+                raise InvariantBroken(f"entry {index} could not be applied: {error}") from error
+        self._SyncObj__raftLastApplied = index
+        self.proposals.applied(index, self._log.term_at(index), result)
+
+    def _SyncObj__tryLogCompaction(self) -> None:
+        """Deletes what every member has and this one applied, in one atomic batch (F6; thesis chapter 5).
+
+        There are no snapshots: a member that is down keeps the log of the others growing.
+        """
+        index = min(self._retain_index, self.applied_index) - limits.LOG_RETAINED_ENTRIES
+        if index - self._log.first_index < limits.LOG_COMPACTION_STEP_ENTRIES:
+            return
+        # Entries behind the last one applied to the state machine may be needed again after a crash.
+        index = min(index, self._machine.applied_index)
+        if index > self._log.first_index:
+            self._log.delete_before(index)
