@@ -1,0 +1,97 @@
+"""The journal of a ledger: blocks, checkpoint, proofs, export."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from stele.client.access import LedgerAccess
+from stele.client.errors import NotTrusted, ServerFailed
+from stele.client.export import export_lines
+from stele.client.limits import PAGE_SIZE_MAX
+from stele.client.models import BlockPage, Inclusion
+from stele.client.transport import Request
+from stele.client.trust import SignedCheckpoint, open_checkpoint
+from stele.verify.checkpoint import parse_checkpoint_text
+from stele.verify.errors import VerificationError
+from stele.verify.note import split_note
+
+
+class Journal(LedgerAccess):
+    """Reading the journal."""
+
+    async def block(self, seq: int) -> dict[str, Any]:
+        """One block as served: header, info, revisions. Raises NotFound."""
+        return await self._get(f"/blocks/{seq}", dict[str, Any])
+
+    async def blocks(
+        self, from_seq: int = 0, *, limit: int | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Blocks in order from `from_seq`, at most `limit`."""
+        left = limit
+        start = str(from_seq)
+        while left is None or left > 0:
+            query = {"from": start, "limit": str(PAGE_SIZE_MAX if left is None else min(left, PAGE_SIZE_MAX))}
+            page = await self._get("/blocks", BlockPage, query)
+            for block in page.blocks:
+                yield block
+            if page.next is None:
+                return
+            start = str(page.next)
+            left = None if left is None else left - len(page.blocks)
+
+    async def checkpoint(self) -> SignedCheckpoint:
+        """The newest checkpoint. With a trust policy its signature is checked, it must extend what is
+        remembered, and it is remembered. Raises VerificationFailed.
+        """
+        floor = (await self.guard()).newest() if self._trust is not None else None
+        answer = await self._call(Request("GET", self.path + "/checkpoint"))
+        try:
+            note = answer.body.decode()
+        except UnicodeDecodeError as error:
+            raise ServerFailed("the checkpoint is not text") from error
+        if self._trust is None:
+            return _unverified(note)
+        guard = await self.guard()
+        checkpoint = open_checkpoint(note, guard.verifier_key)
+        await guard.admit(note, checkpoint, floor)
+        return SignedCheckpoint(note, checkpoint.origin, checkpoint.size, checkpoint.root, verified=True)
+
+    async def admit(self, note: str) -> SignedCheckpoint:
+        """Checks a signed checkpoint that came by any way against what is remembered, and remembers it.
+
+        Raises VerificationFailed: not signed by the trusted key, or not of the same journal.
+        """
+        if self._trust is None:
+            raise NotTrusted("nothing can be verified without a trust policy")
+        guard = await self.guard()
+        checkpoint = open_checkpoint(note, guard.verifier_key)
+        await guard.admit(note, checkpoint, None)
+        return SignedCheckpoint(note, checkpoint.origin, checkpoint.size, checkpoint.root, verified=True)
+
+    async def verifier_key(self) -> str:
+        """The key this client trusts for the ledger; taken from the server only on first use."""
+        return (await self.guard()).verifier_key
+
+    async def inclusion(self, seq: int, size: int) -> Inclusion:
+        """The proof that block `seq` is in the journal of `size` blocks."""
+        return await self._get("/proofs/inclusion", Inclusion, {"seq": str(seq), "size": str(size)})
+
+    async def export(self, from_seq: int = 0, to_seq: int | None = None) -> AsyncGenerator[bytes, None]:
+        """The journal as NDJSON lines without their line feeds: a head, then one block a line.
+
+        `to_seq` is exclusive, by default the size of the journal when the export begins. A connection that
+        breaks is taken up again at the next block. Check the lines with stele.verify.verify_export.
+        """
+        async with aclosing(export_lines(self._transport, self.path, from_seq, to_seq)) as lines:
+            async for line in lines:
+                yield line
+
+
+def _unverified(note: str) -> SignedCheckpoint:
+    try:
+        checkpoint = parse_checkpoint_text(split_note(note)[0])
+    except VerificationError as error:
+        raise ServerFailed(f"the checkpoint cannot be read: {error}") from error
+    return SignedCheckpoint(note, checkpoint.origin, checkpoint.size, checkpoint.root, verified=False)

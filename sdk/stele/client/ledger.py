@@ -1,0 +1,11 @@
+"""A ledger as the client sees it."""
+
+from __future__ import annotations
+
+from stele.client.documents import Documents
+from stele.client.journal import Journal
+from stele.client.transactions import Transactions
+
+
+class Ledger(Documents, Transactions, Journal):
+    """One ledger: its documents, transactions and journal. Made by Client.ledger(name)."""
