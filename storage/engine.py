@@ -20,7 +20,6 @@ from rocksdict import (
     DBRecoveryMode,
     Options,
     Rdict,
-    ReadOptions,
     WriteBatch,
     WriteOptions,
 )
@@ -90,11 +89,13 @@ class Engine:
         try:
             if not read_only:
                 path.mkdir(parents=True, exist_ok=True)
+            elif not path.is_dir():
+                raise FileNotFoundError(f"there is no directory {path}")
             self._database = Rdict(str(path), self._options, column_families=families, access_type=access)
             self._raft = self._database.get_column_family(RAFT_FAMILY)
             self._raft_handle = self._database.get_column_family_handle(RAFT_FAMILY)
         except Exception as error:
-            if "lock" in str(error).lower():
+            if "/LOCK" in str(error):
                 raise StoreInUse(f"{path} is in use by another process: {error}") from error
             raise StorageFailed(f"cannot open {path}: {error}") from error
         self._synced = WriteOptions()
@@ -133,28 +134,31 @@ class Engine:
             raise StorageFailed(f"cannot flush: {error}") from error
 
     def close(self) -> None:
+        """Closes the database. RocksDB gives its lock back only once nothing refers to it any more,
+        so the engine forgets its handles; using it afterwards raises AttributeError."""
+        self.raft_rows.close()
         self._raft.close()
         self._database.close()
-
-
-def _bounded(end: bytes) -> ReadOptions:
-    options = ReadOptions()
-    options.set_iterate_upper_bound(end)
-    return options
+        del self._raft, self._raft_handle, self._database
 
 
 class Cursor:
     """A position among the rows of one database, for walks that jump.
 
-    `seek` goes to the first row at or after a key and returns it, or None past the end.
+    `seek` goes to the first row at or after a key and returns it, or None past the end. The end is
+    compared here and not given to RocksDB as `iterate_upper_bound`: rocksdict 0.3.29 lets go of the
+    bound's memory while the iterator still points to it, and rows beyond it came back.
     """
 
     def __init__(self, database: Rdict, end: bytes) -> None:
-        self._rows = database.iter(_bounded(end))
+        self._rows = database.iter()
+        self._end = end
 
     def _row(self) -> tuple[bytes, bytes] | None:
         if self._rows.valid():
             key: Any = self._rows.key()
+            if key >= self._end:
+                return None
             value: Any = self._rows.value()
             return key, value
         # An iterator that hits a bad block just ends; only its status says that it did not reach the end.
@@ -189,6 +193,9 @@ class RaftRows:
         self._family = family
         self._handle = handle
         self._synced = synced
+
+    def close(self) -> None:
+        del self._database, self._family, self._handle
 
     def write(
         self, puts: Sequence[tuple[bytes, bytes]], delete_ranges: Sequence[tuple[bytes, bytes]] = ()

@@ -15,6 +15,10 @@ class StoreInUse(StorageError):
     """Another process has the data directory open."""
 
 
+class NotAStore(StorageError):
+    """The directory is not the data directory of a node."""
+
+
 class FormatUnknown(StorageError):
     """The data directory was written by a version of Stele that this one does not understand."""
 

@@ -7,13 +7,16 @@ the journal's end) must be what the journal says. fsck opens the database read-o
 
 from __future__ import annotations
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from storage import keys, rows
 from storage.engine import Engine
-from storage.errors import StorageFailed
+from storage.errors import NotAStore, StorageFailed, StoreInUse
 from storage.findings import Finding, FsckReport, Progress
 from storage.fsck_journal import check_journal
 from storage.fsck_records import check_records
@@ -27,23 +30,38 @@ def check(path: Path, progress: Progress | None = None) -> FsckReport:
     """Checks the store in directory `path` and reports every row that is wrong.
 
     A file that RocksDB itself finds damaged (each of its blocks carries a checksum) is a finding too,
-    named by file and offset. Raises `StoreInUse` while a node runs on the directory; anything else that
-    is wrong with the data is a finding, never an exception.
+    named by file and offset. Raises `StoreInUse` while a node runs on the directory, and `NotAStore` when
+    it holds no store; anything else that is wrong with the data is a finding, never an exception.
     """
     report = FsckReport()
-    tell = progress or _silent
-    try:
-        engine = Engine(path, read_only=True)
-    except StorageFailed as error:
-        report.add("store", str(error))
-        return report
-    try:
-        _check_store(engine, report, tell)
-    except StorageFailed as error:
-        report.add("store", str(error))
-    finally:
-        engine.close()
+    with _locked(path):
+        try:
+            engine = Engine(path, read_only=True)
+        except StorageFailed as error:
+            report.add("store", str(error))
+            return report
+        try:
+            _check_store(engine, report, progress or _silent)
+        except StorageFailed as error:
+            report.add("store", str(error))
+        finally:
+            engine.close()
     return report
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds RocksDB's own lock file: a database opened read-only does not take it, and would be checked
+    while a node writes to it."""
+    file = path / "LOCK"
+    if not file.is_file():
+        raise NotAStore(f"{path} holds no store")
+    with file.open("r+b") as lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreInUse(f"{path} is in use by another process; stop the node first") from error
+        yield
 
 
 def _silent(_what: str, _done: int, _total: int) -> None:

@@ -25,7 +25,7 @@ def check_records(
     _check_use(engine, report, name, number, journal)
     _check_first_answers(engine, report, name, number)
     _check_transactions(engine, report, name, number, journal)
-    _check_decodes(engine, report, name, number, b"R", "refusal ring", rows.decode_refusal_place)
+    _check_ring(engine, report, name, number)
     _check_decodes(engine, report, name, number, b"F", "refusal", rows.decode_refusal)
     _check_checkpoints(engine, report, name, number, journal)
 
@@ -56,7 +56,7 @@ def _check_first_block(
     try:
         information = stored_block(engine, number, outcome.seq).information
         idempotency_key = msgspec.json.decode(information, type=dict[str, str]).get("idempotency_key", "")
-    except (InvariantBroken, msgspec.MsgspecError) as error:
+    except (InvariantBroken, msgspec.MsgspecError, UnicodeDecodeError) as error:
         report.add(where, f"it names block {outcome.seq}, which is unreadable: {error}")
         return
     if hashlib.sha256(idempotency_key.encode()).digest() != key_hash:
@@ -72,6 +72,28 @@ def _check_transactions(
         report.add(
             f"ledger {name!r} transaction rows",
             f"{count} are stored, but the journal has {journal.transactions} transactions",
+        )
+
+
+def _check_ring(engine: Engine, report: FsckReport, name: str, number: int) -> None:
+    """The ring holds exactly the refusals that the end of the journal counts."""
+    where = f"ledger {name!r} refusal ring"
+    _check_decodes(engine, report, name, number, b"R", "refusal ring", rows.decode_refusal_place)
+    try:
+        end = rows.decode_journal_end(engine.get(keys.journal_end(number)) or b"")
+    except msgspec.MsgspecError:
+        # The walk over the journal has said already that its end is unreadable.
+        return
+    prefix = keys.of_ledger(b"R", number)
+    stored = [
+        int.from_bytes(key[len(prefix) :], "big") for key, _ in engine.scan(prefix, keys.end_of(prefix))
+    ]
+    first, last = (stored[0], stored[-1] + 1) if stored else (end.refusals_to, end.refusals_to)
+    if (first, last) != (end.refusals_from, end.refusals_to) or last - first != len(stored):
+        report.add(
+            where,
+            f"it holds {len(stored)} refusals from {first} to {last}, but the journal's end counts them"
+            f" from {end.refusals_from} to {end.refusals_to}",
         )
 
 
