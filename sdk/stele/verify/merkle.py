@@ -26,7 +26,7 @@ def verify_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], 
     """
     if not 0 <= index < size:
         raise InvalidProof(f"inclusion: no leaf {index} in a tree of {size}")
-    _check_hashes("inclusion", path)
+    _check_hashes("inclusion", [leaf, *path])
     node, last = index, size - 1
     computed = leaf
     for sibling in path:
@@ -144,9 +144,7 @@ def _inner(left: bytes, right: bytes) -> bytes:
     return sha256(b"\x01" + left + right).digest()
 
 
-def _check_hashes(what: str, path: Sequence[bytes]) -> None:
-    for position, value in enumerate(path):
+def _check_hashes(what: str, hashes: Sequence[bytes]) -> None:
+    for value in hashes:
         if len(value) != _HASH_SIZE_BYTES:
-            raise Malformed(
-                f"{what}: bytes of hash {position} in the path", expected=_HASH_SIZE_BYTES, found=len(value)
-            )
+            raise Malformed(f"{what}: bytes of a hash", expected=_HASH_SIZE_BYTES, found=len(value))
