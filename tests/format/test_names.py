@@ -1,0 +1,79 @@
+"""Which names are allowed."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stele.format.errors import InvalidName
+from stele.format.names import check_document_key, check_ledger_name, check_table_name
+
+
+@pytest.mark.parametrize("check", [check_ledger_name, check_table_name])
+def test_ledger_and_table_names(check: object) -> None:
+    assert callable(check)
+    for name in ("a", "Z", "vehicle-registration", "a" * 63, "A_1"):
+        assert check(name) == name
+    for name in ("", "1a", "_a", "-a", "a" * 64, "a b", "a/b", "a\n", "é", "a.b", "$tables", "a@1", "\ud800"):
+        with pytest.raises(InvalidName):
+            check(name)
+
+
+def test_the_error_names_field_and_rule() -> None:
+    with pytest.raises(InvalidName) as caught:
+        check_table_name("a/b")
+    assert caught.value.field == "table"
+    assert "63" in caught.value.limit
+    with pytest.raises(InvalidName) as caught:
+        check_document_key("x" * 513)
+    assert caught.value.field == "key"
+    assert "512" in caught.value.limit
+    assert "513" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "key", ["a", "...", "a b", "é" * 256, "x" * 512, "😀" * 128, "a:b?c#d%2F\\\"'", "\u2028"]
+)
+def test_good_keys(key: str) -> None:
+    assert check_document_key(key) == key
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "a\x00",
+        "\x1f",
+        "\x7f",
+        "\x80",
+        "\x9f",
+        "é" * 257,
+        "😀" * 129,
+        "x\ud800",
+        "\udfff",
+    ],
+)
+def test_bad_keys(key: str) -> None:
+    with pytest.raises(InvalidName):
+        check_document_key(key)
+
+
+@given(st.text(min_size=1, max_size=600))
+def test_keys_follow_the_rule(key: str) -> None:
+    expected = (
+        not re.search("[\x00-\x1f\x7f-\x9f/\ud800-\udfff]", key)
+        and len(key.encode("utf-8", "surrogatepass")) <= 512
+        and key not in (".", "..")
+    )
+    try:
+        check_document_key(key)
+    except InvalidName:
+        assert not expected
+    else:
+        assert expected
