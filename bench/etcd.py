@@ -31,7 +31,7 @@ class Etcd:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._port = processes.free_ports(2 * MEMBERS)
+        self._port = processes.free_ports(*range(2 * MEMBERS))
         self._members: list[subprocess.Popen[bytes]] = []
         told = subprocess.run(["etcd", "--version"], capture_output=True, text=True, check=True)
         self.version = told.stdout.splitlines()[0].removeprefix("etcd Version: ")

@@ -31,12 +31,12 @@ def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
             process.wait()
 
 
-def free_ports(wanted: int) -> int:
-    """The first of ``wanted`` neighbouring ports on the loopback that nobody listens on."""
-    for base in range(17_400, 27_400, 100):
-        if all(_is_free(base + offset) for offset in range(wanted)):
+def free_ports(*offsets: int) -> int:
+    """A base port on the loopback such that nobody listens on it plus any of the ``offsets``."""
+    for base in range(17_400, 27_400, 200):
+        if all(_is_free(base + offset) for offset in offsets):
             return base
-    raise BenchmarkError(f"found no {wanted} free neighbouring ports")
+    raise BenchmarkError("found no free ports")
 
 
 def _is_free(port: int) -> bool:

@@ -26,8 +26,8 @@ class Stele:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        # `steled demo` serves HTTP on the ports after the base one.
-        self._port = processes.free_ports(30)
+        # Node i serves HTTP on the base port plus i and replicates on a port 100 above.
+        self._port = processes.free_ports(*range(NODES), *range(100, 100 + NODES))
         self._ready_file = folder / "ready.json"
         self._demo: subprocess.Popen[bytes] | None = None
         self.version = version("stele-server")
