@@ -134,8 +134,7 @@ def open_note(note: str | bytes, keys: Iterable[VerifierKey]) -> Note:
         known[identity] = key
     text, lines = split_note(note)
     verified: dict[tuple[str, bytes], NoteSignature] = {}
-    for line in lines:
-        name, key_id, signature = _parse_signature_line(line)
+    for name, key_id, signature in [_parse_signature_line(line) for line in lines]:
         identity = name, key_id
         signer = known.get(identity)
         # A key's further signatures are ignored, as golang's note does.
