@@ -58,7 +58,9 @@ def test_endpoints_are_written_in_one_way(text: str, url: str) -> None:
     assert parse_endpoint(text) == url
 
 
-@pytest.mark.parametrize("text", ["", "http://", "ftp://h", "http://h/path", "http://h:99999", "http://u@h", "h:x"])
+@pytest.mark.parametrize(
+    "text", ["", "http://", "ftp://h", "http://h/path", "http://h:99999", "http://u@h", "h:x"]
+)
 def test_what_is_no_endpoint_is_refused(text: str) -> None:
     with pytest.raises(Invalid):
         parse_endpoint(text)

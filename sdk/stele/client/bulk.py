@@ -19,7 +19,7 @@ import msgspec
 
 from stele.client import retry
 from stele.client.bulk_lines import Acknowledgement, AcknowledgementReader, Chunk, ChunkBuilder, Line
-from stele.client.errors import Problem, ServerFailed, SteleError, error_of
+from stele.client.errors import OutcomeUnknown, Problem, ServerFailed, SteleError, Unavailable, error_of
 from stele.client.limits import (
     ANSWER_SIZE_BYTES_MAX,
     BULK_FLUSH_S,
@@ -87,7 +87,8 @@ class BulkLoad:
         self._ended = False
         self._accepted = self._refused = self._duplicates = self._streams = 0
         self._refusals: list[Refusal] = []
-        self._deadline: asyncio.Timeout | None = None
+        self._sent = False
+        self._deadline: asyncio.Timeout | None = None  # of the stream that is open
 
     async def offer(self, chunk: Chunk) -> None:
         """Takes the next chunk, and returns when there is room for another. Raises LoadEnded."""
@@ -107,6 +108,8 @@ class BulkLoad:
             self._finished = True
             self._source_error = error
             self._changed.notify_all()
+        if error is not None and self._deadline is not None and not self._deadline.expired():
+            self._deadline.reschedule(0)  # ends the open stream: what it could still bring is of no use
 
     def _has_room(self) -> bool:
         return self._ended or (
@@ -143,11 +146,19 @@ class BulkLoad:
         if error is self._source_error:
             return error
         final = retry.final_error(error)
+        if self._sent and isinstance(final, Unavailable) and self._next < self._end:
+            known = f"lines up to {self._next - 1} are acknowledged, some after them may be committed"
+            final = OutcomeUnknown(f"{final}; {known}", problem=final.problem)
         final.idempotency_key = self._key
         return final
 
     async def _stream(self) -> bool:
         """One connection. Returns whether the load is complete; False: broken, but it went forward."""
+        async with self._changed:
+            # A server ends a stream that stays silent, so there is none before there is a line to send.
+            await self._changed.wait_for(partial(self._knows_more_than, self._dropped_chunks))
+        if self._source_error is not None:
+            raise self._source_error
         self._streams += 1
         before = self._next
         request = Request(
@@ -168,6 +179,8 @@ class BulkLoad:
             if self._next == before or retry.backoff(error) is False:
                 raise
             return False
+        finally:
+            self._deadline = None
 
     async def _lines(self) -> AsyncIterator[bytes]:
         """The request body of one connection: the window first, then what the source brings."""
@@ -187,6 +200,7 @@ class BulkLoad:
             first = False
             if self._deadline is not None and self._deadline.when() is None:
                 self._touch()
+            self._sent = True
             yield data
 
     def _knows_more_than(self, position: int) -> bool:
@@ -212,14 +226,22 @@ class BulkLoad:
                 acknowledgements = reader.feed(piece)
             except ValueError as error:
                 raise ServerFailed(f"an acknowledgement cannot be read: {error}") from error
-            done = bool(acknowledgements) and acknowledgements[-1].done
-            if done:
-                acknowledgements.pop()
+            last = acknowledgements.pop() if acknowledgements and not acknowledgements[-1].line else None
             await self._take(acknowledgements)
-            if done:
-                if self._next != self._end or not self._finished:
-                    raise ServerFailed("the server ended the load before it had all lines")
+            if last is not None:
+                self._check_end(last)
                 return
+
+    def _check_end(self, last: Acknowledgement) -> None:
+        """Raises unless the server ended the stream because everything was done."""
+        if last.done and self._finished and self._next == self._end:
+            return
+        if last.error is None:
+            raise ServerFailed("the server ended the load before it had all lines")
+        problem = parse_refusal(last.error)
+        if problem.slug == "incomplete-body":
+            raise ConnectionResetError(problem.detail)  # the source paused for longer than a node waits
+        raise error_of(problem)
 
     async def _take(self, acknowledgements: list[Acknowledgement]) -> None:
         before = self._next
@@ -247,16 +269,21 @@ class BulkLoad:
             self._changed.notify_all()
 
     def _take_refusal(self, line: int, document: dict[str, Any]) -> None:
-        try:
-            problem = msgspec.convert(document, Problem)
-        except msgspec.ValidationError as error:
-            raise ServerFailed(f"a refusal cannot be read: {error}") from error
+        problem = parse_refusal(document)
         if problem.retryable:
             # Not an answer to this line but to this moment: the line goes out again.
             raise error_of(problem)
         self._refused += 1
         if len(self._refusals) < BULK_REFUSALS_KEPT_MAX:
             self._refusals.append(Refusal(line, problem))
+
+
+def parse_refusal(document: dict[str, Any]) -> Problem:
+    """The problem inside an acknowledgement. Raises ServerFailed."""
+    try:
+        return msgspec.convert(document, Problem)
+    except msgspec.ValidationError as error:
+        raise ServerFailed(f"a refusal cannot be read: {error}") from error
 
 
 async def load(load: BulkLoad, lines: Iterable[Line] | AsyncIterable[Line]) -> BulkReport:

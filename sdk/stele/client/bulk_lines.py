@@ -87,7 +87,7 @@ def chunks_of(lines: Iterable[Line]) -> Iterator[Chunk]:
 
 
 class Acknowledgement(msgspec.Struct, frozen=True):
-    """What became of one line; the last object of a stream has `done` instead of a line number.
+    """What became of one line; the last object of a stream has `done` and no line number.
 
     `error` is the problem of a refused line. `duplicate`: an earlier attempt with the same
     Idempotency-Key had committed it.

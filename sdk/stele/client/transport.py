@@ -203,6 +203,9 @@ class Transport:
                     data=body if body is not None else request.body,
                     headers=request.all_headers(),
                     allow_redirects=False,
+                    # A stream waits until the node has agreed to take it (RFC 9110 section 10.1.1), so that
+                    # a refusal arrives before the connection is full of lines nobody reads.
+                    expect100=body is not None,
                 )
             except retry.NEVER_CONNECTED as error:
                 self.route.failed(url, time.monotonic())
