@@ -76,7 +76,7 @@ def canonicalize(value: object) -> bytes:
 
 
 def _parse_fast(data: bytes) -> tuple[object, bytes] | None:
-    if b"\\u" in data:
+    if b"\\" in data and b"\\u" in data:
         return None
     try:
         value = _fast_decode(data)
@@ -114,9 +114,9 @@ def _settle_object(members: dict[str, object], depth: int) -> bool:
             if number is None:
                 return False
             members[name] = number
-        elif not _settle_container(value, depth):
+        elif value is not None and kind is not bool and not _settle_container(value, depth):
             return False
-    return depth <= JSON_DEPTH_MAX
+    return True
 
 
 def _settle_array(items: list[object], depth: int) -> bool:
@@ -133,19 +133,18 @@ def _settle_array(items: list[object], depth: int) -> bool:
             if number is None:
                 return False
             items[index] = number
-        elif not _settle_container(value, depth):
+        elif value is not None and kind is not bool and not _settle_container(value, depth):
             return False
-    return depth <= JSON_DEPTH_MAX
+    return True
 
 
 def _settle_container(value: object, depth: int) -> bool:
-    if depth > JSON_DEPTH_MAX:
+    """Settle what stands inside a container at `depth`."""
+    if depth == JSON_DEPTH_MAX:
         return False
     if type(value) is dict:
         return _settle_object(value, depth + 1)
-    if type(value) is list:
-        return _settle_array(value, depth + 1)
-    return True  # true, false or null
+    return _settle_array(value, depth + 1)  # type: ignore[arg-type]
 
 
 def _settled_float(number: float) -> float | int | None:
