@@ -1,0 +1,267 @@
+"""Group commit: many commands, one Raft entry.
+
+A command that comes while nothing is in flight is proposed within the same turn of the event loop. While
+`entries_in_flight_max` entries are on their way, commands gather; so groups grow with the load and a lone
+write waits for nobody. Order is kept: commands are proposed, and so applied, as they were submitted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
+
+from consensus.errors import ConsensusError, NotLeader, TooManyProposals
+from node import limits
+from storage.commands import Command, encode_command, join_group
+from storage.outcomes import Outcome
+
+
+class CommitError(Exception):
+    """Base of what a submitted command can fail with, besides NotLeader."""
+
+
+class Overloaded(CommitError):
+    """Too much is waiting. Nothing was written."""
+
+
+class ShuttingDown(CommitError):
+    """The node takes no more commands. Nothing was written."""
+
+
+class CommandTooLarge(CommitError):
+    """One command is larger than any entry may be. Nothing was written."""
+
+
+class CommitUnknown(CommitError):
+    """The command was proposed, and whether it commits is not known. `tx` is its id, if it has one."""
+
+    def __init__(self, tx: bytes | None, why: str) -> None:
+        super().__init__(why)
+        self.tx = tx
+
+
+class Proposer(Protocol):
+    """What the committer needs of a replica (consensus.replica.Replica)."""
+
+    @property
+    def is_leader(self) -> bool: ...
+
+    @property
+    def leader_id(self) -> str | None: ...
+
+    def propose(self, payload: bytes) -> asyncio.Future[object]: ...
+
+
+class _Pending:
+    """A command on its way."""
+
+    __slots__ = ("deadline_s", "encoded", "future", "tx")
+
+    def __init__(
+        self, encoded: bytes, tx: bytes | None, future: asyncio.Future[Any], deadline_s: float
+    ) -> None:
+        self.encoded = encoded
+        self.tx = tx
+        self.future = future
+        self.deadline_s = deadline_s
+
+
+class Committer:
+    """Turns commands into outcomes, on the leader.
+
+    `on_group(commands, size_bytes)` is told of every entry proposed. Belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        proposer: Proposer,
+        *,
+        entries_in_flight_max: int = limits.ENTRIES_IN_FLIGHT_MAX,
+        pending_commands_max: int = limits.PENDING_COMMANDS_MAX,
+        pending_size_bytes_max: int = limits.PENDING_SIZE_BYTES_MAX,
+        timeout_s: float = limits.COMMIT_TIMEOUT_S,
+        on_group: Callable[[int, int], None] = lambda commands, size_bytes: None,
+    ) -> None:
+        self._proposer = proposer
+        self._entries_in_flight_max = entries_in_flight_max
+        self._pending_commands_max = pending_commands_max
+        self._pending_size_bytes_max = pending_size_bytes_max
+        self._timeout_s = timeout_s
+        self._on_group = on_group
+        self._loop = asyncio.get_running_loop()
+        self._pending: deque[_Pending] = deque()
+        self._pending_size_bytes = 0
+        self._in_flight: dict[asyncio.Future[object], list[_Pending]] = {}
+        self._waiting_for_room: deque[asyncio.Future[None]] = deque()
+        self._flush_scheduled = False
+        self._sweep: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    @property
+    def pending_commands(self) -> int:
+        return len(self._pending)
+
+    @property
+    def entries_in_flight(self) -> int:
+        return len(self._in_flight)
+
+    def submit(self, command: Command) -> asyncio.Future[Outcome]:
+        """Queue a command; the future gives its Outcome.
+
+        Raises NotLeader, Overloaded, CommandTooLarge or ShuttingDown at once; the future fails with
+        NotLeader or Overloaded (nothing written) or CommitUnknown.
+        """
+        self._check_open()
+        if len(self._pending) >= self._pending_commands_max:
+            raise Overloaded(f"{len(self._pending)} commands wait for their commit")
+        encoded = encode_command(command)
+        if len(encoded) > limits.COMMAND_SIZE_BYTES_MAX:
+            raise CommandTooLarge(f"the command has {len(encoded)} bytes")
+        if self._pending_size_bytes + len(encoded) > self._pending_size_bytes_max:
+            raise Overloaded(f"{self._pending_size_bytes} bytes wait for their commit")
+        return self._enqueue(encoded, getattr(command, "tx", None))
+
+    async def submit_patiently(self, command: Command) -> asyncio.Future[Outcome]:
+        """As `submit`, but waits for room instead of raising Overloaded: back-pressure for streams.
+
+        Takes only half of the queue, so that streams never crowd out single writes.
+        """
+        while self._is_half_full():
+            room: asyncio.Future[None] = self._loop.create_future()
+            self._waiting_for_room.append(room)
+            await room
+        return self.submit(command)
+
+    def settle(self) -> asyncio.Future[None]:
+        """Propose nothing, behind everything submitted or in the log by now.
+
+        When the future is done, every earlier proposal of any leader has been applied or never will be.
+        """
+        self._check_open()
+        return self._enqueue(b"", None)
+
+    async def close(self, timeout_s: float) -> None:
+        """Take no more commands; wait for those that were taken, then give up on the rest."""
+        self._closed = True
+        waiting = [item.future for item in self._pending]
+        waiting += [item.future for group in self._in_flight.values() for item in group]
+        if waiting:
+            await asyncio.wait(waiting, timeout=timeout_s)
+        self._fail(list(self._pending), ShuttingDown("the node is shutting down"))
+        self._pending.clear()
+        for group in self._in_flight.values():
+            for item in group:
+                self._fail([item], CommitUnknown(item.tx, "the node stopped before the commit was confirmed"))
+        self._let_in()
+        if self._sweep is not None:
+            self._sweep.cancel()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ShuttingDown("the node is shutting down")
+        if not self._proposer.is_leader:
+            raise NotLeader(self._proposer.leader_id)
+
+    def _is_half_full(self) -> bool:
+        return not self._closed and (
+            len(self._pending) * 2 >= self._pending_commands_max
+            or self._pending_size_bytes * 2 >= self._pending_size_bytes_max
+        )
+
+    def _enqueue(self, encoded: bytes, tx: bytes | None) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._pending.append(_Pending(encoded, tx, future, self._loop.time() + self._timeout_s))
+        self._pending_size_bytes += len(encoded)
+        if not self._flush_scheduled and len(self._in_flight) < self._entries_in_flight_max:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(limits.COMMIT_SWEEP_S, self._expire)
+        return future
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        while self._pending and len(self._in_flight) < self._entries_in_flight_max:
+            group, size_bytes = self._gather()
+            encoded = [item.encoded for item in group if item.encoded]
+            try:
+                proposed = self._proposer.propose(join_group(encoded))
+            except TooManyProposals as error:
+                self._fail(group, Overloaded(str(error)))
+                continue
+            except ConsensusError as error:
+                # Nothing of this group went out, and the rest of the queue would fare the same.
+                group.extend(self._pending)
+                self._pending.clear()
+                self._pending_size_bytes = 0
+                self._fail(group, error)
+                break
+            self._in_flight[proposed] = group
+            proposed.add_done_callback(self._applied)
+            self._on_group(len(encoded), size_bytes)
+        self._let_in()
+
+    def _gather(self) -> tuple[list[_Pending], int]:
+        """Commands for one entry: as many as fit, at least one."""
+        pending = self._pending
+        group = [pending.popleft()]
+        size_bytes = len(group[0].encoded)
+        while pending and len(group) < limits.GROUP_COMMANDS_MAX:
+            following = len(pending[0].encoded)
+            if size_bytes + following > limits.GROUP_SIZE_BYTES_MAX:
+                break
+            size_bytes += following
+            group.append(pending.popleft())
+        self._pending_size_bytes -= size_bytes
+        return group, size_bytes
+
+    def _applied(self, proposed: asyncio.Future[object]) -> None:
+        group = self._in_flight.pop(proposed)
+        error = asyncio.CancelledError() if proposed.cancelled() else proposed.exception()
+        if error is None:
+            self._resolve(group, cast("Sequence[Outcome]", proposed.result()))
+        elif isinstance(error, NotLeader):
+            self._fail(group, error)
+        else:
+            for item in group:
+                self._fail([item], CommitUnknown(item.tx, str(error) or type(error).__name__))
+        if self._pending:
+            self._flush()
+
+    def _resolve(self, group: list[_Pending], outcomes: Sequence[Outcome]) -> None:
+        answers = iter(outcomes)
+        for item in group:
+            # What `settle` proposed carries no command, so no outcome is its own.
+            outcome = next(answers) if item.encoded else None
+            if not item.future.done():
+                item.future.set_result(outcome)
+
+    def _fail(self, group: Sequence[_Pending], error: Exception) -> None:
+        for item in group:
+            if not item.future.done():
+                item.future.set_exception(error)
+
+    def _let_in(self) -> None:
+        if self._is_half_full():
+            return
+        while self._waiting_for_room:
+            room = self._waiting_for_room.popleft()
+            if not room.done():
+                room.set_result(None)
+
+    def _expire(self) -> None:
+        """Answer what has waited too long. One sweep for all costs less than a timer a command."""
+        now_s = self._loop.time()
+        while self._pending and self._pending[0].deadline_s <= now_s:
+            item = self._pending.popleft()
+            self._pending_size_bytes -= len(item.encoded)
+            self._fail([item], Overloaded("the command waited too long to be proposed; nothing was written"))
+        for group in self._in_flight.values():
+            for item in group:
+                if item.deadline_s <= now_s:
+                    self._fail([item], CommitUnknown(item.tx, f"not committed within {self._timeout_s:g} s"))
+        self._let_in()
+        busy = self._pending or self._in_flight or self._waiting_for_room
+        self._sweep = self._loop.call_later(limits.COMMIT_SWEEP_S, self._expire) if busy else None

@@ -1,0 +1,204 @@
+"""What one node needs to know to run. Flag > environment (STELED_*) > TOML file > default (see main.py)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from cyclopts import Parameter, Token
+
+from node import limits
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class ConfigInvalid(ValueError):
+    """A setting that cannot work. The message begins with the name of the setting."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """One voter of the cluster, this node included, as every other node reaches it."""
+
+    id: str
+    zone: str
+    raft_host: str
+    raft_port: int
+    http_url: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """`id,zone,raft host:port,http url`, for example `n0,zone-a,127.0.0.1:8500,http://127.0.0.1:8400`.
+
+        Raises ConfigInvalid.
+        """
+        parts = [part.strip() for part in text.split(",")]
+        if len(parts) != 4:
+            raise ConfigInvalid(f"peers: {text!r} is not of the form id,zone,raft-host:port,http-url")
+        identifier, zone, raft, http_url = parts
+        host, separator, port = raft.rpartition(":")
+        if not separator or not port.isascii() or not port.isdigit():
+            raise ConfigInvalid(f"peers: {raft!r} is not host:port")
+        return cls(
+            id=identifier,
+            zone=zone,
+            raft_host=host.strip("[]"),
+            raft_port=int(port),
+            http_url=http_url.rstrip("/"),
+        )
+
+    def __str__(self) -> str:
+        host = f"[{self.raft_host}]" if ":" in self.raft_host else self.raft_host
+        return f"{self.id},{self.zone},{host}:{self.raft_port},{self.http_url}"
+
+
+def _parse_peers(_type: Any, tokens: Sequence[Token]) -> tuple[Peer, ...]:
+    return tuple(Peer.parse(token.value) for token in tokens)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of one node.
+
+    Parameters
+    ----------
+    node_id
+        Name of this node in the cluster; one of the peers.
+    data_dir
+        Directory of this node's database. Created when missing.
+    cluster
+        Name of the cluster; the first half of every checkpoint's origin.
+    zone
+        Availability zone of this node.
+    http_host
+        Address the HTTP API listens on.
+    http_port
+        Port of the HTTP API.
+    raft_host
+        Address that replication listens on.
+    raft_port
+        Port of replication.
+    peers
+        Every voter, this node included: id,zone,raft-host:port,http-url. Without it, a cluster of one.
+    log_key_file
+        PEM file of the cluster's Ed25519 log key, which signs checkpoints. The same on every node.
+    insecure
+        Listen beyond loopback, although there is neither TLS nor authentication yet.
+    commit_timeout_s
+        A commit slower than this is answered "outcome unknown".
+    pending_commands_max
+        Commands that may wait for group commit before new ones are refused.
+    entries_in_flight_max
+        Raft entries proposed and not applied yet.
+    log_level
+        What to log on stderr, as JSON lines.
+    """
+
+    node_id: str
+    data_dir: Path
+    log_key_file: Path
+    cluster: str = "stele"
+    zone: str = "zone-a"
+    http_host: str = "127.0.0.1"
+    http_port: int = 8400
+    raft_host: str = "127.0.0.1"
+    raft_port: int = 8500
+    peers: Annotated[
+        tuple[Peer, ...],
+        Parameter(
+            name=("--peers", "--peer"),
+            converter=_parse_peers,
+            accepts_keys=False,
+            n_tokens=1,
+            negative="",
+        ),
+    ] = ()
+    insecure: Annotated[bool, Parameter(negative="")] = False
+    commit_timeout_s: float = limits.COMMIT_TIMEOUT_S
+    pending_commands_max: int = limits.PENDING_COMMANDS_MAX
+    entries_in_flight_max: int = limits.ENTRIES_IN_FLIGHT_MAX
+    log_level: LogLevel = "info"
+
+    def __post_init__(self) -> None:
+        _check_identifier("node_id", self.node_id)
+        _check_identifier("cluster", self.cluster)
+        _check_identifier("zone", self.zone)
+        _check_port("http_port", self.http_port)
+        _check_port("raft_port", self.raft_port)
+        _check_range("commit_timeout_s", self.commit_timeout_s, 0.1, 600)
+        _check_range("pending_commands_max", self.pending_commands_max, 1, 1_000_000)
+        _check_range("entries_in_flight_max", self.entries_in_flight_max, 1, 64)
+        if not self.peers:
+            object.__setattr__(self, "peers", (self._alone(),))
+        self._check_peers()
+        self._check_listening()
+
+    def _alone(self) -> Peer:
+        host = f"[{self.http_host}]" if ":" in self.http_host else self.http_host
+        return Peer(
+            id=self.node_id,
+            zone=self.zone,
+            raft_host=self.raft_host,
+            raft_port=self.raft_port,
+            http_url=f"http://{host}:{self.http_port}",
+        )
+
+    def _check_peers(self) -> None:
+        if len(self.peers) > limits.PEERS_MAX:
+            raise ConfigInvalid(f"peers: at most {limits.PEERS_MAX}, got {len(self.peers)}")
+        identifiers = [peer.id for peer in self.peers]
+        if len(set(identifiers)) != len(identifiers):
+            raise ConfigInvalid("peers: two of them have the same id")
+        if self.node_id not in identifiers:
+            raise ConfigInvalid(f"peers: this node, {self.node_id!r}, is not among {', '.join(identifiers)}")
+        for peer in self.peers:
+            _check_identifier("peers", peer.id)
+            _check_identifier("peers", peer.zone)
+            _check_port("peers", peer.raft_port)
+            url = urlsplit(peer.http_url)
+            if url.scheme not in ("http", "https") or not url.hostname or url.path or url.query:
+                raise ConfigInvalid(f"peers: {peer.http_url!r} is not an http URL without a path")
+
+    def _check_listening(self) -> None:
+        if self.insecure:
+            return
+        for field, host in (("http_host", self.http_host), ("raft_host", self.raft_host)):
+            if not is_loopback(host):
+                raise ConfigInvalid(
+                    f"{field}: {host!r} is reachable from other machines, and this version has neither TLS "
+                    "nor authentication; listen on 127.0.0.1, or pass --insecure on a network you trust"
+                )
+
+
+def _check_identifier(field: str, value: str) -> None:
+    if not _IDENTIFIER.fullmatch(value):
+        raise ConfigInvalid(
+            f"{field}: {value!r} must be 1 to 63 letters, digits, '_', '.' or '-', a letter or digit first"
+        )
+
+
+def _check_port(field: str, value: int) -> None:
+    _check_range(field, value, 1, 65_535)
+
+
+def _check_range(field: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise ConfigInvalid(f"{field}: must be {least} to {most}, got {value}")

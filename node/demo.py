@@ -1,0 +1,250 @@
+"""`steled demo`: a whole cluster on one machine, with a sample ledger and a few commands to try."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from node import limits, sample
+from node.config import ConfigInvalid, Peer
+from node.supervisor import NodeProcess, Supervisor
+
+_RAFT_PORT_OFFSET = 100
+_HOST = "127.0.0.1"
+
+
+class DemoFailed(Exception):
+    """The demo cluster cannot run; the message says why."""
+
+
+def run_demo(*, data: Path, nodes: int, port: int, ready_file: Path | None, sample: bool) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code. Raises ConfigInvalid or DemoFailed."""
+    if not 1 <= nodes <= limits.DEMO_NODES_MAX:
+        raise ConfigInvalid(f"nodes: must be 1 to {limits.DEMO_NODES_MAX}, got {nodes}")
+    if not 1 <= port <= 65_535 - _RAFT_PORT_OFFSET - nodes:
+        raise ConfigInvalid(f"port: must be 1 to {65_535 - _RAFT_PORT_OFFSET - nodes}, got {port}")
+    data = data.resolve()
+    data.mkdir(parents=True, exist_ok=True)
+    with _locked(data):
+        cluster = DemoCluster(data, nodes, port, ready_file)
+        return asyncio.run(cluster.run(with_sample=sample))
+
+
+@contextmanager
+def _locked(data: Path) -> Iterator[None]:
+    with (data / "demo.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DemoFailed(f"data: another demo runs on {data}") from error
+        yield
+
+
+class DemoCluster:
+    """The files, processes and sample ledger of one demo cluster."""
+
+    def __init__(self, data: Path, nodes: int, port: int, ready_file: Path | None) -> None:
+        self._data = data
+        self._ready_file = ready_file
+        self._peers = [
+            Peer(
+                id=f"n{number}",
+                zone=f"zone-{chr(ord('a') + number)}",
+                raft_host=_HOST,
+                raft_port=port + _RAFT_PORT_OFFSET + number,
+                http_url=f"http://{_HOST}:{port + number}",
+            )
+            for number in range(nodes)
+        ]
+        self._ports = [port + number for number in range(nodes)]
+        self._supervisor = Supervisor(self._write_files(), self._write_ready_file, _say)
+        self._verifier_key: str | None = None
+
+    async def run(self, *, with_sample: bool) -> int:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        stopped = asyncio.ensure_future(stop.wait())
+        try:
+            await self._supervisor.start()
+            serving = asyncio.ensure_future(self._bring_up(with_sample))
+            await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                serving.result()
+                await stopped
+            serving.cancel()
+        finally:
+            stopped.cancel()
+            _say("stopping")
+            await self._supervisor.stop()
+            if self._ready_file is not None:
+                self._ready_file.unlink(missing_ok=True)
+        return 0
+
+    # --- files --------------------------------------------------------------------------------
+
+    def _write_files(self) -> list[NodeProcess]:
+        known = sorted(path.name for path in self._data.glob("n*") if path.is_dir())
+        wanted = [peer.id for peer in self._peers]
+        if known and known != sorted(wanted):
+            raise DemoFailed(f"data: {self._data} holds a cluster of {len(known)} nodes, not {len(wanted)}")
+        for port in [*self._ports, *(peer.raft_port for peer in self._peers)]:
+            _check_free(port)
+        key_file = self._data / "log-key.pem"
+        if not key_file.exists():
+            _write_log_key(key_file)
+        return [
+            self._write_node(peer, port, key_file)
+            for peer, port in zip(self._peers, self._ports, strict=True)
+        ]
+
+    def _write_node(self, peer: Peer, port: int, key_file: Path) -> NodeProcess:
+        directory = self._data / peer.id
+        directory.mkdir(exist_ok=True)
+        settings: dict[str, object] = {
+            "node_id": peer.id,
+            "cluster": "demo",
+            "zone": peer.zone,
+            "data_dir": str(directory / "data"),
+            "log_key_file": str(key_file),
+            "http_host": _HOST,
+            "http_port": port,
+            "raft_host": _HOST,
+            "raft_port": peer.raft_port,
+            "peers": [str(each) for each in self._peers],
+        }
+        config_file = directory / "steled.toml"
+        # A JSON string, number or list of strings is also a TOML one.
+        lines = [f"{name} = {json.dumps(value)}\n" for name, value in settings.items()]
+        config_file.write_text("".join(lines))
+        return NodeProcess(peer.id, config_file, directory / "steled.log")
+
+    def _write_ready_file(self) -> None:
+        """Tell whoever waits; not before the cluster serves. Replaced in one step."""
+        if self._ready_file is None or self._verifier_key is None:
+            return
+        line = {
+            "nodes": [
+                {
+                    "id": peer.id,
+                    "zone": peer.zone,
+                    "http": peer.http_url,
+                    "pid": self._supervisor.pid(peer.id),
+                }
+                for peer in self._peers
+            ],
+            "ledger": sample.LEDGER,
+            "verifier_key": self._verifier_key,
+        }
+        temporary = self._ready_file.with_name(self._ready_file.name + ".tmp")
+        temporary.write_text(json.dumps(line) + "\n")
+        os.replace(temporary, self._ready_file)
+
+    # --- the running cluster ------------------------------------------------------------------
+
+    async def _bring_up(self, with_sample: bool) -> None:
+        """Wait until the nodes serve, make the sample ledger, and say so."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+            try:
+                async with asyncio.timeout(limits.DEMO_READY_TIMEOUT_S):
+                    await asyncio.gather(*(self._until_ready(session, peer) for peer in self._peers))
+                    self._verifier_key = await self._make_ledger(session, with_sample)
+            except TimeoutError as error:
+                raise DemoFailed(
+                    f"the cluster did not come up within {limits.DEMO_READY_TIMEOUT_S:.0f} s; "
+                    f"see {self._data}/n*/steled.log"
+                ) from error
+        self._write_ready_file()
+        self._say_ready()
+
+    async def _until_ready(self, session: aiohttp.ClientSession, peer: Peer) -> None:
+        while peer.id not in self._supervisor.given_up:
+            try:
+                async with session.get(f"{peer.http_url}/readyz") as response:
+                    if response.status == 200:
+                        return
+            except aiohttp.ClientError:
+                pass  # it does not listen yet
+            await asyncio.sleep(0.05)
+
+    async def _make_ledger(self, session: aiohttp.ClientSession, with_sample: bool) -> str:
+        """Create the ledger and its table where they are missing; returns the ledger's verifier key."""
+        ledger_url = f"/v1/ledgers/{sample.LEDGER}"
+        described = await self._until_done(session, "PUT", ledger_url)
+        await self._until_done(session, "PUT", f"{ledger_url}/tables/{sample.TABLE}")
+        if with_sample:
+            await self._until_done(session, "POST", f"{ledger_url}/bulk", b"".join(sample.lines()))
+        return str(json.loads(described)["verifier_key"])
+
+    async def _until_done(
+        self, session: aiohttp.ClientSession, method: str, path: str, body: bytes | None = None
+    ) -> bytes:
+        """Ask any node until one answers; each of these requests may be repeated."""
+        headers = {"Idempotency-Key": sample.IDEMPOTENCY_KEY}
+        while True:
+            for peer in self._peers:
+                try:
+                    async with session.request(
+                        method, peer.http_url + path, data=body, headers=headers
+                    ) as response:
+                        answer = await response.read()
+                except aiohttp.ClientError:
+                    continue
+                if response.status < 300 and b'"error"' not in answer:
+                    return answer
+                if response.status not in (200, 503):
+                    raise DemoFailed(f"{method} {path} was answered {response.status}: {answer.decode()}")
+            await asyncio.sleep(0.1)
+
+    def _say_ready(self) -> None:
+        first = self._peers[0].http_url
+        documents = f"{first}/v1/ledgers/{sample.LEDGER}/tables/{sample.TABLE}/documents"
+        names = ", ".join(f"{peer.id} in {peer.zone}: {peer.http_url}" for peer in self._peers)
+        sys.stdout.write(
+            f"\nStele serves.\n  {names}\n  API: {first}/docs\n"
+            f"  verifier key of ledger {sample.LEDGER!r}: {self._verifier_key}\n\n"
+            "Try:\n"
+            f"""  curl -X PUT {documents}/my-car -d '{{"make": "Aurora", "owner": "me"}}'\n"""
+            f"  STELE_ENDPOINTS={first} stele history {sample.LEDGER} {sample.TABLE} {sample.FIRST_VIN}\n"
+            f"  STELE_ENDPOINTS={first} stele verify {sample.LEDGER}\n\n"
+            "Ctrl-C stops the cluster; its data stays.\n"
+        )
+        sys.stdout.flush()
+
+
+def _check_free(port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError as error:
+            raise DemoFailed(f"port: {port} is in use; choose another with --port") from error
+
+
+def _write_log_key(path: Path) -> None:
+    """A new Ed25519 key, readable by its owner only, whole or not at all."""
+    text = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    temporary = path.with_name(path.name + ".tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(text)
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"steled demo: {text}\n")
+    sys.stderr.flush()

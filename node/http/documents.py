@@ -1,0 +1,271 @@
+"""Documents: put, post, get, delete, list, history."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import quote
+
+from aiohttp import web
+from msgspec import UNSET, Meta, UnsetType
+
+from node import limits
+from node.http import schemas
+from node.http.answers import answer, document_body, encode, listed_document, listed_revision
+from node.http.bodies import parse_document, read_body
+from node.http.parameters import NUMBER_MAX, Limit, ReadQuery, Version, ViewQuery
+from node.http.preconditions import idempotency_key, matches_copy, request_digest
+from node.http.problems import Problem
+from node.http.proofs import document_proof
+from node.http.route import (
+    IDEMPOTENCY_KEY,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    IF_NONE_MATCH_ETAG,
+    JSON,
+    Answer,
+    Call,
+    Content,
+    Route,
+)
+from node.http.services import Services
+from node.http.views import typed_query, view_for
+from node.http.writes import write_document
+from storage.commands import Operation
+from storage.view import Revision
+
+_DOCUMENTS = "/v1/ledgers/{ledger}/tables/{table}/documents"
+_DOCUMENT = _DOCUMENTS + "/{key}"
+
+
+class DocumentQuery(ViewQuery, kw_only=True, frozen=True):
+    version: Version | UnsetType = UNSET
+    proof: Annotated[bool, Meta(description="Add a proof against a signed checkpoint.")] = False
+
+
+class ListQuery(ViewQuery, kw_only=True, frozen=True):
+    prefix: Annotated[str, Meta(max_length=512, description="Only keys that begin with this.")] = ""
+    after: Annotated[
+        str, Meta(max_length=512, description="Only keys after this one; `next` of the last page.")
+    ] = ""
+    limit: Limit = limits.PAGE_LIMIT_DEFAULT
+
+
+class HistoryQuery(ReadQuery, kw_only=True, frozen=True):
+    after: Annotated[int, Meta(ge=0, le=NUMBER_MAX, description="`next` of the last page.")] | UnsetType = (
+        UNSET
+    )
+    limit: Limit = limits.PAGE_LIMIT_DEFAULT
+
+
+async def put_document(services: Services, call: Call) -> web.Response:
+    _, table, key = call.names
+    payload = parse_document(await read_body(call, services.budget, limits.DOCUMENT_SIZE_BYTES_MAX))
+    operation = Operation("put", table, key, payload, services.stamps.salt())
+    response = await write_document(services, call, table, key, operation, payload)
+    response.headers["Location"] = call.raw_path.partition("?")[0]
+    return response
+
+
+async def post_document(services: Services, call: Call) -> web.Response:
+    ledger, table = call.names
+    payload = parse_document(await read_body(call, services.budget, limits.DOCUMENT_SIZE_BYTES_MAX))
+    key = _generated_key(services, call, payload)
+    operation = Operation("put", table, key, payload, services.stamps.salt())
+    response = await write_document(services, call, table, key, operation, payload)
+    response.headers["Location"] = f"/v1/ledgers/{ledger}/tables/{table}/documents/{quote(key, safe='')}"
+    return response
+
+
+def _generated_key(services: Services, call: Call, payload: bytes) -> str:
+    """A key nobody chose: time-ordered and random, or, with an Idempotency-Key, always the same one.
+
+    The first answer to a repeated request does not hold the key, so it must follow from the request.
+    """
+    if idempotency_key(call) is not None:
+        return request_digest(call, payload + (call.header("Idempotency-Key") or "").encode()).hex()[:32]
+    stamps = services.stamps
+    return stamps.transaction_id(stamps.now_us()).hex()
+
+
+async def delete_document(services: Services, call: Call) -> web.Response:
+    _, table, key = call.names
+    operation = Operation("delete", table, key, b"", services.stamps.salt())
+    return await write_document(services, call, table, key, operation, b"")
+
+
+async def get_document(services: Services, call: Call) -> web.Response:
+    ledger, table, key = call.names
+    query = typed_query(call, DocumentQuery)
+    view = await view_for(services, ledger, query)
+    wanted = query.version
+    revision = view.get(table, key) if wanted is UNSET else view.version(table, key, wanted)
+    if revision is None:
+        what = (
+            f"document {key!r}" if query.version is UNSET else f"version {query.version} of document {key!r}"
+        )
+        raise Problem("not-found", f"there is no {what} in table {table!r}")
+    if revision.op == "delete":
+        raise Problem(
+            "gone",
+            f"document {key!r} was deleted in block {revision.seq}; its history stays readable",
+            current_version=revision.version,
+        )
+    if matches_copy(call, revision.version):
+        return web.Response(status=304, headers={"ETag": f'"{revision.version}"'})
+    proof = encode(document_proof(services, ledger, revision)) if query.proof else None
+    return answer(document_body(revision, proof), etag=revision.version)
+
+
+async def list_documents(services: Services, call: Call) -> web.Response:
+    ledger, table = call.names
+    query = typed_query(call, ListQuery)
+    view = await view_for(services, ledger, query)
+    found = view.scan(table, query.prefix, query.after, query.limit)
+    shown = _within_page(found)
+    parts = [
+        b'{"documents":[',
+        b",".join([listed_document(revision) for revision in shown]),
+        b'],"seq":%d' % view.seq,
+    ]
+    if len(shown) < len(found) or len(found) == query.limit:
+        parts.append(b',"next":' + encode(shown[-1].key))
+    parts.append(b"}")
+    return answer(b"".join(parts))
+
+
+async def get_history(services: Services, call: Call) -> web.Response:
+    ledger, table, key = call.names
+    query = typed_query(call, HistoryQuery)
+    view = await view_for(services, ledger, query)
+    before = None if query.after is UNSET else query.after
+    found = view.history(table, key, before, query.limit)
+    if not found and before is None:
+        raise Problem("not-found", f"there is no document {key!r} in table {table!r}")
+    shown = _within_page(found)
+    parts = [b'{"revisions":[', b",".join([listed_revision(revision) for revision in shown]), b"]"]
+    if shown and shown[-1].version > 0:
+        parts.append(b',"next":"%d"' % shown[-1].version)
+    parts.append(b"}")
+    return answer(b"".join(parts))
+
+
+def _within_page(revisions: list[Revision]) -> list[Revision]:
+    """As many as a page may hold by size, at least one."""
+    size_bytes = 0
+    for count, revision in enumerate(revisions):
+        size_bytes += len(revision.payload)
+        if size_bytes > limits.PAGE_SIZE_BYTES_MAX and count:
+            return revisions[:count]
+    return revisions
+
+
+_BODY = Content(JSON, schema={"type": "object"}, description="The document.")
+_WRITE_PROBLEMS = (
+    "ledger-unknown",
+    "table-unknown",
+    "table-dropped",
+    "version-mismatch",
+    "bad-precondition",
+    "invalid-header",
+    "idempotency-key-reused",
+)
+_BODY_PROBLEMS = (
+    "invalid-json",
+    "duplicate-member",
+    "invalid-number",
+    "invalid-utf8",
+    "nesting-too-deep",
+    "not-an-object",
+    "incomplete-body",
+    "body-too-large",
+)
+_READ_PROBLEMS = (
+    "ledger-unknown",
+    "table-unknown",
+    "table-dropped",
+    "not-found",
+    "block-unknown",
+    "not-caught-up",
+)
+_ETAG = {"ETag": "The version, in quotes."}
+
+ROUTES = (
+    Route(
+        "PUT",
+        _DOCUMENT,
+        put_document,
+        operation_id="putDocument",
+        summary="Write a document: a new revision under its key",
+        tag="documents",
+        leader="always",
+        headers=(IF_MATCH, IF_NONE_MATCH, IDEMPOTENCY_KEY),
+        body=_BODY,
+        answers={
+            200: Answer("A further revision is committed.", Content(JSON, schemas.Written), _ETAG),
+            201: Answer("The first revision is committed.", Content(JSON, schemas.Written), _ETAG),
+        },
+        problems=_WRITE_PROBLEMS + _BODY_PROBLEMS,
+    ),
+    Route(
+        "GET",
+        _DOCUMENT,
+        get_document,
+        operation_id="getDocument",
+        summary="Read a document: now, as of a block or time, or one version of it",
+        tag="documents",
+        query=DocumentQuery,
+        headers=(IF_NONE_MATCH_ETAG,),
+        answers={
+            200: Answer("The document.", Content(JSON, schemas.DocumentAnswer), _ETAG),
+            304: Answer("The reader's copy is current.", None, _ETAG),
+        },
+        problems=(*_READ_PROBLEMS, "gone"),
+    ),
+    Route(
+        "DELETE",
+        _DOCUMENT,
+        delete_document,
+        operation_id="deleteDocument",
+        summary="Delete a document: a new revision without data, history stays",
+        tag="documents",
+        leader="always",
+        headers=(IF_MATCH, IDEMPOTENCY_KEY),
+        answers={200: Answer("The delete is committed.", Content(JSON, schemas.Written), _ETAG)},
+        problems=(*_WRITE_PROBLEMS, "not-found"),
+    ),
+    Route(
+        "POST",
+        _DOCUMENTS,
+        post_document,
+        operation_id="postDocument",
+        summary="Write a document under a generated key",
+        tag="documents",
+        leader="always",
+        headers=(IDEMPOTENCY_KEY,),
+        body=_BODY,
+        answers={201: Answer("The document is committed.", Content(JSON, schemas.Written), _ETAG)},
+        problems=_WRITE_PROBLEMS + _BODY_PROBLEMS,
+    ),
+    Route(
+        "GET",
+        _DOCUMENTS,
+        list_documents,
+        operation_id="listDocuments",
+        summary="List the documents of a table in key order",
+        tag="documents",
+        query=ListQuery,
+        answers={200: Answer("A page; pass `next` as `after`.", Content(JSON, schemas.Documents))},
+        problems=_READ_PROBLEMS,
+    ),
+    Route(
+        "GET",
+        _DOCUMENT + "/history",
+        get_history,
+        operation_id="getHistory",
+        summary="Every revision of a document, newest first",
+        tag="documents",
+        query=HistoryQuery,
+        answers={200: Answer("A page; pass `next` as `after`.", Content(JSON, schemas.Revisions))},
+        problems=_READ_PROBLEMS,
+    ),
+)

@@ -1,0 +1,54 @@
+"""From the errors of the parts below to the problems that are answered."""
+
+from __future__ import annotations
+
+from msgspec import UNSET
+
+from consensus.errors import ConsensusError, NotLeader
+from node import limits
+from node.committer import CommandTooLarge, CommitUnknown, Overloaded, ShuttingDown
+from node.http.problems import Problem
+from node.reads import NotCaughtUp
+from storage.errors import BlockUnknown, LedgerUnknown, TableDropped, TableUnknown
+from storage.outcomes import Refused
+
+_SLUGS: dict[type[Exception], str] = {
+    LedgerUnknown: "ledger-unknown",
+    TableUnknown: "table-unknown",
+    TableDropped: "table-dropped",
+    BlockUnknown: "block-unknown",
+    NotCaughtUp: "not-caught-up",
+    Overloaded: "overloaded",
+    ShuttingDown: "shutting-down",
+}
+
+_REFUSALS = {"document-missing": "not-found", "table-exists": "condition-failed"}
+"""Reasons of a refusal whose problem has another name."""
+
+
+def problem_of(error: Exception) -> Problem | None:
+    """The problem for an error that is expected to happen; None for one that is not."""
+    if isinstance(error, Problem):
+        return error
+    slug = _SLUGS.get(type(error))
+    if slug is not None:
+        return Problem(slug, str(error))
+    if isinstance(error, NotLeader):
+        return Problem("no-leader", str(error), leader=error.leader_id or UNSET)
+    if isinstance(error, CommitUnknown):
+        return Problem("outcome-unknown", str(error), tx=error.tx.hex() if error.tx else UNSET)
+    if isinstance(error, CommandTooLarge):
+        return Problem("body-too-large", str(error), limit=limits.COMMAND_SIZE_BYTES_MAX)
+    if isinstance(error, ConsensusError):
+        return Problem("no-leader", str(error))
+    return None
+
+
+def refusal(refused: Refused) -> Problem:
+    """The problem for a command that the state machine refused."""
+    return Problem(
+        _REFUSALS.get(refused.reason, refused.reason),
+        refused.detail,
+        condition=UNSET if refused.condition is None else refused.condition,
+        current_version=UNSET if refused.current_version is None else refused.current_version,
+    )

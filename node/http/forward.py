@@ -1,0 +1,167 @@
+"""Passing a request on to the leader, once, with its body streamed both ways."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
+from node import limits
+from node.http.bodies import accept_body
+from node.http.problems import Problem
+from node.http.route import Call
+
+FORWARDED = "X-Stele-Forwarded"
+
+# Hop-by-hop headers (RFC 9110, section 7.6.1) and what aiohttp sets itself.
+_NOT_PASSED = frozenset(
+    (
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "date",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "server",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        FORWARDED.lower(),
+    )
+)
+
+# An answer of at most this length is passed on in one piece.
+_WHOLE_ANSWER_SIZE_BYTES_MAX = 1 << 20
+
+
+class _ConnectionLost(aiohttp.ClientError):
+    """The connection to the leader broke after the request may have left."""
+
+
+async def _never_again(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    # aiohttp repeats PUT and DELETE by itself when a kept connection turns out dead (RFC 9112, section
+    # 9.3.1 allows it for idempotent methods). A second PUT is a second revision here, so never.
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _ConnectionLost(str(error)) from error
+
+
+class Forwarder:
+    """Sends what only the leader can do to the leader's HTTP address."""
+
+    def __init__(self, node_id: str, url_of_node: Mapping[str, str]) -> None:
+        self._node_id = node_id
+        self._url_of_node = url_of_node
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=limits.FORWARD_CONNECTIONS_MAX),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            middlewares=(_never_again,),
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def forward(self, call: Call, leader_id: str | None) -> web.StreamResponse:
+        """Answer with what the leader answers. Raises Problem (no-leader, outcome-unknown)."""
+        url = self._url_of_node.get(leader_id or "")
+        if leader_id is None or url is None or leader_id == self._node_id:
+            raise Problem("no-leader", "no leader is known; an election takes a second or two")
+        if call.header(FORWARDED) is not None:
+            raise Problem(
+                "no-leader",
+                f"the request was passed on by another node, and the leader is {leader_id}",
+                leader=leader_id,
+            )
+        try:
+            async with self._session.request(
+                call.method,
+                URL(url + call.raw_path, encoded=True),
+                data=_body(call),
+                headers=self._headers(call),
+                allow_redirects=False,
+                timeout=_timeout(call),
+            ) as upstream:
+                return await _relay(call, upstream)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise Problem(
+                "no-leader", f"the leader, {leader_id}, cannot be reached: {error}", leader=leader_id
+            ) from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if call.streaming:
+                raise
+            if call.method in ("GET", "HEAD"):
+                raise Problem(
+                    "no-leader", f"the leader, {leader_id}, did not answer: {error}", leader=leader_id
+                ) from error
+            raise Problem(
+                "outcome-unknown", f"the leader, {leader_id}, broke off: {error}", leader=leader_id
+            ) from error
+
+    def _headers(self, call: Call) -> CIMultiDict[str]:
+        headers = CIMultiDict(
+            (name, value) for name, value in call.request.headers.items() if name.lower() not in _NOT_PASSED
+        )
+        headers[FORWARDED] = self._node_id
+        headers["X-Request-Id"] = call.request_id
+        return headers
+
+
+def _timeout(call: Call) -> aiohttp.ClientTimeout:
+    # A bulk stream is silent for as long as its sender is, and the leader watches over that.
+    silence_s = limits.BULK_IDLE_TIMEOUT_S if call.route.streams else limits.FORWARD_ANSWER_TIMEOUT_S
+    return aiohttp.ClientTimeout(
+        total=None, sock_connect=limits.FORWARD_CONNECT_TIMEOUT_S, sock_read=silence_s
+    )
+
+
+def _body(call: Call) -> bytes | AsyncIterator[bytes] | None:
+    request = call.request
+    if not request.body_exists:
+        return None
+    if request.content.is_eof() and request.content.exception() is None:
+        return request.content.read_nowait(-1)
+    return _read_on(call)
+
+
+async def _read_on(call: Call) -> AsyncIterator[bytes]:
+    await accept_body(call)
+    while chunk := await call.request.content.readany():
+        yield chunk
+
+
+async def _relay(call: Call, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
+    headers = CIMultiDict(
+        (name, value) for name, value in upstream.headers.items() if name.lower() not in _NOT_PASSED
+    )
+    length = upstream.content_length
+    if call.method == "HEAD":
+        if length is not None:
+            headers["Content-Length"] = str(length)
+        return web.Response(status=upstream.status, headers=headers)
+    if length is not None and length <= _WHOLE_ANSWER_SIZE_BYTES_MAX:
+        return web.Response(status=upstream.status, headers=headers, body=await upstream.read())
+    response = web.StreamResponse(status=upstream.status, headers=headers)
+    if length is not None:
+        response.content_length = length
+    elif upstream.status not in (204, 304):
+        response.enable_chunked_encoding()
+    call.streaming = True
+    await response.prepare(call.request)
+    async for chunk in upstream.content.iter_any():
+        await response.write(chunk)
+    await response.write_eof()
+    return response

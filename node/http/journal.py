@@ -1,0 +1,271 @@
+"""The journal: blocks, checkpoint, proofs, export.
+
+Blocks never change, so any node that has one serves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from aiohttp import web
+from msgspec import UNSET, Meta, UnsetType
+
+from node import limits
+from node.http import schemas
+from node.http.answers import answer, answer_struct, begin_stream, encode
+from node.http.parameters import NUMBER_MAX, Query, ReadQuery, Seq, Size
+from node.http.route import JSON, NDJSON, TEXT, Answer, Call, Content, Route
+from node.http.services import Services
+from node.http.views import fresh, typed_query
+from storage.errors import BlockUnknown, LedgerUnknown
+from storage.journal import Journal
+from storage.store import LedgerInfo
+
+_LEDGER = "/v1/ledgers/{ledger}"
+
+
+class BlocksQuery(Query, kw_only=True, frozen=True, rename={"start": "from"}):
+    start: Annotated[int, Meta(ge=0, le=NUMBER_MAX, description="First block of the page.")] = 0
+    limit: Annotated[int, Meta(ge=1, le=limits.BLOCKS_LIMIT_MAX)] = limits.PAGE_LIMIT_DEFAULT
+
+
+class InclusionQuery(Query, kw_only=True, frozen=True):
+    seq: Seq
+    size: (
+        Annotated[int, Meta(ge=1, le=NUMBER_MAX, description="Size of the tree; by default the present one.")]
+        | UnsetType
+    ) = UNSET
+
+
+class ConsistencyQuery(Query, kw_only=True, frozen=True, rename={"old": "from", "new": "to"}):
+    old: Annotated[int, Meta(ge=1, le=NUMBER_MAX, description="The smaller size.")]
+    new: (
+        Annotated[int, Meta(ge=1, le=NUMBER_MAX, description="The larger size; by default the present one.")]
+        | UnsetType
+    ) = UNSET
+
+
+class ExportQuery(ReadQuery, kw_only=True, frozen=True, rename={"start": "from", "end": "to"}):
+    start: Annotated[int, Meta(ge=0, le=NUMBER_MAX, description="First block.")] = 0
+    end: Size | UnsetType = UNSET
+    """Exclusive."""
+
+
+async def _journal_with(services: Services, ledger: str, size: int | None) -> Journal:
+    """The journal with at least `size` blocks: this node's own when it has them, else the leader's.
+
+    Raises NotLeader, whereupon the request is passed on.
+    """
+    info = services.store.ledger(ledger)
+    if size is None or info is None or info.size < size:
+        await services.reads.strong()
+    journal = services.store.journal(ledger)
+    if size is not None and journal.size < size:
+        raise BlockUnknown(size - 1, journal.size)
+    return journal
+
+
+def block_body(journal: Journal, seq: int) -> bytes:
+    """A block as it is served and exported, from its stored bytes."""
+    block = journal.block(seq)
+    revisions = [
+        b'{"leaf":%b,"salt":"%b"%b}' % (leaf, salt.hex().encode(), b',"data":' + payload if payload else b"")
+        for leaf, salt, payload in journal.revisions(block)
+    ]
+    return b'{"header":%b,"info":%b,"revisions":[%b]}' % (
+        block.header,
+        block.information,
+        b",".join(revisions),
+    )
+
+
+async def get_block(services: Services, call: Call) -> web.Response:
+    ledger, text = call.names
+    seq = int(text)
+    journal = await _journal_with(services, ledger, seq + 1)
+    return answer(block_body(journal, seq))
+
+
+async def list_blocks(services: Services, call: Call) -> web.Response:
+    query = typed_query(call, BlocksQuery)
+    end = query.start + query.limit
+    ledger = call.names[0]
+    info = services.store.ledger(ledger)
+    if info is None or info.size < end:
+        await services.reads.strong()
+    journal = services.store.journal(ledger)
+    end = min(end, journal.size)
+    parts: list[bytes] = []
+    size_bytes = 0
+    for seq in range(query.start, end):
+        body = block_body(journal, seq)
+        size_bytes += len(body)
+        if parts and size_bytes > limits.PAGE_SIZE_BYTES_MAX:
+            break
+        parts.append(body)
+    following = query.start + len(parts)
+    tail = b',"next":%d}' % following if parts and following < journal.size else b"}"
+    return answer(b'{"blocks":[' + b",".join(parts) + b"]" + tail)
+
+
+async def get_checkpoint(services: Services, call: Call) -> web.Response:
+    await services.reads.strong()
+    return web.Response(text=services.checkpoints.current(call.names[0]), content_type=TEXT)
+
+
+async def get_inclusion(services: Services, call: Call) -> web.Response:
+    query = typed_query(call, InclusionQuery)
+    journal = await _journal_with(services, call.names[0], None if query.size is UNSET else query.size)
+    size = journal.size if query.size is UNSET else query.size
+    return answer_struct(
+        schemas.Inclusion(
+            seq=query.seq,
+            size=size,
+            path=[node.hex() for node in journal.inclusion(query.seq, size)],
+            leaf_hash=journal.leaf_hash(query.seq).hex(),
+        )
+    )
+
+
+async def get_consistency(services: Services, call: Call) -> web.Response:
+    query = typed_query(call, ConsistencyQuery)
+    journal = await _journal_with(services, call.names[0], None if query.new is UNSET else query.new)
+    new = journal.size if query.new is UNSET else query.new
+    if query.old > new:
+        raise BlockUnknown(query.old - 1, new)
+    path = journal.consistency(query.old, new)
+    return answer_struct(
+        schemas.Consistency(from_size=query.old, to_size=new, path=[node.hex() for node in path])
+    )
+
+
+async def get_export(services: Services, call: Call) -> web.StreamResponse:
+    """NDJSON of the journal. The size is agreed on first; what is appended meanwhile is not part of it."""
+    (ledger,) = call.names
+    query = typed_query(call, ExportQuery)
+    await fresh(services, ledger, query)
+    info = services.store.ledger(ledger)
+    if info is None:
+        raise LedgerUnknown(ledger)
+    end = info.size if query.end is UNSET else query.end
+    if end > info.size:
+        raise BlockUnknown(end - 1, info.size)
+    if query.start > end:
+        raise BlockUnknown(query.start, end)
+    head = _export_head(services, info, query.start, end)
+    response = await begin_stream(call, services.config.node_id)
+    await _write_blocks(response, services, info, head, range(query.start, end))
+    await response.write_eof()
+    return response
+
+
+def _export_head(services: Services, info: LedgerInfo, start: int, end: int) -> bytes:
+    head = {
+        "export": 1,
+        "ledger": info.id.hex(),
+        "name": info.name,
+        "from": start,
+        "to": end,
+        "size": info.size,
+        "checkpoint": services.checkpoints.current(info.name) if end == info.size else None,
+    }
+    return encode(head) + b"\n"
+
+
+async def _write_blocks(
+    response: web.StreamResponse, services: Services, info: LedgerInfo, head: bytes, span: range
+) -> None:
+    """Write `head` and the blocks of `span`; waits whenever the reader is slow."""
+    journal = services.store.journal(info.name)
+    chunk = [head]
+    size_bytes = len(head)
+    for seq in span:
+        line = block_body(journal, seq) + b"\n"
+        chunk.append(line)
+        size_bytes += len(line)
+        if size_bytes >= limits.EXPORT_CHUNK_SIZE_BYTES or len(chunk) >= limits.EXPORT_CHUNK_BLOCKS_MAX:
+            await response.write(b"".join(chunk))
+            chunk.clear()
+            size_bytes = 0
+            await asyncio.sleep(0)
+            now = services.store.ledger(info.name)
+            if now is None or now.id != info.id:
+                # Dropped while it was read: the answer breaks off, so that nobody takes it for whole.
+                raise LedgerUnknown(info.name)
+    await response.write(b"".join(chunk))
+
+
+_READ_PROBLEMS = ("ledger-unknown", "block-unknown")
+
+ROUTES = (
+    Route(
+        "GET",
+        _LEDGER + "/blocks/{seq}",
+        get_block,
+        operation_id="getBlock",
+        summary="One block of the journal",
+        tag="journal",
+        answers={200: Answer("The block.", Content(JSON, schemas.Block))},
+        problems=_READ_PROBLEMS,
+    ),
+    Route(
+        "GET",
+        _LEDGER + "/blocks",
+        list_blocks,
+        operation_id="listBlocks",
+        summary="Blocks of the journal in order",
+        tag="journal",
+        query=BlocksQuery,
+        answers={200: Answer("A page; pass `next` as `from`.", Content(JSON, schemas.Blocks))},
+        problems=_READ_PROBLEMS,
+    ),
+    Route(
+        "GET",
+        _LEDGER + "/checkpoint",
+        get_checkpoint,
+        operation_id="getCheckpoint",
+        summary="The signed Merkle root of the whole journal (C2SP tlog-checkpoint)",
+        tag="journal",
+        answers={200: Answer("A signed note.", Content(TEXT, schema={"type": "string"}))},
+        problems=("ledger-unknown",),
+    ),
+    Route(
+        "GET",
+        _LEDGER + "/proofs/inclusion",
+        get_inclusion,
+        operation_id="getInclusionProof",
+        summary="Proof that a block is in the tree of a size (RFC 6962)",
+        tag="journal",
+        query=InclusionQuery,
+        answers={200: Answer("The path, from the leaf up.", Content(JSON, schemas.Inclusion))},
+        problems=_READ_PROBLEMS,
+    ),
+    Route(
+        "GET",
+        _LEDGER + "/proofs/consistency",
+        get_consistency,
+        operation_id="getConsistencyProof",
+        summary="Proof that one tree is the beginning of another (RFC 6962)",
+        tag="journal",
+        query=ConsistencyQuery,
+        answers={200: Answer("The path.", Content(JSON, schemas.Consistency))},
+        problems=_READ_PROBLEMS,
+    ),
+    Route(
+        "GET",
+        _LEDGER + "/export",
+        get_export,
+        operation_id="exportJournal",
+        summary="The journal as NDJSON, verifiable offline",
+        tag="journal",
+        query=ExportQuery,
+        answers={
+            200: Answer(
+                "A line about the export, then a block a line.", Content(NDJSON, schema={"type": "string"})
+            )
+        },
+        problems=(*_READ_PROBLEMS, "not-caught-up"),
+        streams=True,
+    ),
+)

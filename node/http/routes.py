@@ -1,0 +1,17 @@
+"""The whole route table, and the OpenAPI document made from it."""
+
+from __future__ import annotations
+
+from node.http import bulk, cluster, documents, journal, ledgers, operations, tables, transactions
+from node.http.route import Route
+
+ROUTES: tuple[Route, ...] = (
+    *documents.ROUTES,
+    *transactions.ROUTES,
+    *bulk.ROUTES,
+    *journal.ROUTES,
+    *tables.ROUTES,
+    *ledgers.ROUTES,
+    *cluster.ROUTES,
+    *operations.ROUTES,
+)

@@ -1,0 +1,37 @@
+"""What handlers work with: the parts of a node, joined by node/app.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from consensus.replica import Replica
+from node.checkpoints import Checkpoints
+from node.committer import Committer
+from node.config import Config
+from node.http.bodies import BodyBudget
+from node.http.forward import Forwarder
+from node.limits import BODIES_IN_FLIGHT_BYTES_MAX
+from node.reads import Reads
+from node.stamps import Stamps
+from node.telemetry import Metrics
+from storage.store import Store
+
+ANONYMOUS = "anonymous"
+"""Who a transaction is by, as long as nobody can say who he is."""
+
+
+@dataclass
+class Services:
+    config: Config
+    store: Store
+    replica: Replica
+    committer: Committer
+    reads: Reads
+    checkpoints: Checkpoints
+    forwarder: Forwarder
+    stamps: Stamps
+    metrics: Metrics
+    openapi_document: bytes
+    budget: BodyBudget = field(default_factory=lambda: BodyBudget(BODIES_IN_FLIGHT_BYTES_MAX))
+    draining: bool = False
+    """Set when the node begins to stop: readyz then says so."""

@@ -1,0 +1,120 @@
+"""Every bound of the node package, with its unit in its name.
+
+Going past one is back-pressure or a typed problem, never memory growth.
+"""
+
+from __future__ import annotations
+
+# --- one HTTP request -------------------------------------------------------------------------
+
+DOCUMENT_SIZE_BYTES_MAX = 1 << 20
+"""The largest canonical document; also the largest single-document request body."""
+
+TRANSACTION_SIZE_BYTES_MAX = 4 << 20
+"""The largest body of POST …/transactions, and the largest command."""
+
+SETTINGS_SIZE_BYTES_MAX = 64 << 10
+"""The largest body of a request that carries settings: a ledger or a table."""
+
+REQUEST_LINE_SIZE_BYTES_MAX = 8 << 10
+HEADER_SIZE_BYTES_MAX = 16 << 10
+QUERY_PARAMETERS_MAX = 16
+
+READ_BUFFER_SIZE_BYTES = 128 << 10
+"""What aiohttp reads ahead of a handler on one connection (it pauses the socket at twice this)."""
+
+PATH_SEGMENTS_MAX = 9
+REQUEST_ID_LENGTH_MAX = 64
+IDEMPOTENCY_KEY_LENGTH_MAX = 255
+
+BODY_TIMEOUT_S = 30.0
+"""A body that stops arriving for this long is given up: nothing of it is written."""
+
+COMMIT_TIMEOUT_S = 10.0
+"""A commit that takes longer is answered 503 outcome-unknown; its transaction id settles it later."""
+
+MIN_SEQ_TIMEOUT_S = 5.0
+"""How long a snapshot read waits for the block that `min_seq` asks for."""
+
+READ_TIMEOUT_S = 5.0
+"""How long a strong read waits for the leader to confirm its leadership."""
+
+REQUESTS_IN_FLIGHT_MAX = 4_096
+BODIES_IN_FLIGHT_BYTES_MAX = 128 << 20
+"""Request bodies being read or handled at once, over all connections."""
+
+RETRY_AFTER_S = 1
+
+# --- group commit -----------------------------------------------------------------------------
+
+GROUP_COMMANDS_MAX = 1_024
+GROUP_SIZE_BYTES_MAX = 1 << 20
+"""A Raft entry stays below this unless one command alone is larger."""
+
+ENTRIES_IN_FLIGHT_MAX = 3
+"""Entries proposed and not applied yet. While they are in flight the next group fills."""
+
+PENDING_COMMANDS_MAX = 8_192
+PENDING_SIZE_BYTES_MAX = 64 << 20
+
+COMMAND_SIZE_BYTES_MAX = 6 << 20
+"""One encoded command: a transaction of the largest size with the salts of its operations."""
+
+COMMIT_SWEEP_S = 0.1
+"""How often commands that waited too long are looked for."""
+
+# --- reads ------------------------------------------------------------------------------------
+
+PAGE_LIMIT_DEFAULT = 100
+PAGE_LIMIT_MAX = 1_000
+PAGE_SIZE_BYTES_MAX = 8 << 20
+"""A page ends early when its documents reach this size."""
+
+BLOCKS_LIMIT_MAX = 1_000
+
+EXPORT_CHUNK_SIZE_BYTES = 256 << 10
+EXPORT_CHUNK_BLOCKS_MAX = 256
+"""An export gives the event loop back after so many blocks."""
+
+# --- bulk load --------------------------------------------------------------------------------
+
+BULK_CHUNK_LINES_MAX = 500
+BULK_CHUNK_SIZE_BYTES_MAX = 512 << 10
+BULK_CHUNKS_IN_FLIGHT_MAX = 6
+"""Chunks of one stream that wait for their commit; further lines are not read meanwhile."""
+
+BULK_LINE_SIZE_BYTES_MAX = DOCUMENT_SIZE_BYTES_MAX + (4 << 10)
+"""One line: a document, and its table and key."""
+
+BULK_PAUSE_S = 0.010
+"""A partial chunk is committed when the input pauses for this long."""
+
+BULK_IDLE_TIMEOUT_S = 300.0
+
+# --- forwarding -------------------------------------------------------------------------------
+
+FORWARD_CONNECTIONS_MAX = 256
+FORWARD_CONNECT_TIMEOUT_S = 2.0
+FORWARD_ANSWER_TIMEOUT_S = COMMIT_TIMEOUT_S + 5.0
+FORWARD_CHUNK_SIZE_BYTES = 64 << 10
+
+# --- process ----------------------------------------------------------------------------------
+
+SHUTDOWN_REQUESTS_TIMEOUT_S = 10.0
+SHUTDOWN_COMMITS_TIMEOUT_S = 3.0
+KEEPALIVE_TIMEOUT_S = 75.0
+LISTEN_BACKLOG = 1_024
+PEERS_MAX = 9
+"""More voters make every commit slower and no safer in practice."""
+
+FATAL_EXIT_CODE = 70
+"""EX_SOFTWARE of sysexits.h: an invariant broke or the disk failed, and the node stopped itself."""
+
+# --- demo cluster -----------------------------------------------------------------------------
+
+DEMO_NODES_MAX = PEERS_MAX
+DEMO_RESTART_DELAY_S = 0.2
+DEMO_QUICK_DEATH_S = 5.0
+DEMO_QUICK_DEATHS_MAX = 5
+DEMO_READY_TIMEOUT_S = 60.0
+DEMO_STOP_TIMEOUT_S = 20.0

@@ -1,0 +1,172 @@
+"""The command `steled`: serve a node, run a demo cluster, check a stopped node's data."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import uvloop
+from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
+from cyclopts.config import Env, Toml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+import node
+from node.app import StartFailed, run
+from node.checkpoints import LogKeyInvalid
+from node.config import Config, ConfigInvalid
+from node.demo import DemoFailed, run_demo
+from storage import fsck as storage_fsck
+from storage.errors import NotAStore, StorageError, StoreInUse
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+"""The node could not start, or fsck found something."""
+EXIT_USAGE = 2
+
+app = App(
+    name="steled",
+    version=node.__version__,
+    help="The server of Stele, a replicated ledger database whose every answer can be proved.",
+    result_action="return_value",
+)
+
+
+def _file_that_config_names(command: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """A source of settings: the TOML file that --config names, if it is given."""
+    for argument in arguments:
+        if argument.name == "--config" and argument.tokens:
+            path = Path(argument.tokens[0].value)
+            if not path.is_file():
+                raise ConfigInvalid(f"config: there is no file {path}")
+            Toml(path, must_exist=True, use_commands_as_keys=False)(command, commands, arguments)
+
+
+_serve = App(name="serve", config=[Env("STELED_", command=False), _file_that_config_names])
+app.command(_serve)
+
+
+@_serve.default
+def serve(
+    settings: Config,
+    *,
+    config: Annotated[Path | None, Parameter(help="TOML file with settings.")] = None,
+) -> int:
+    """Run one node of a cluster until SIGTERM or SIGINT.
+
+    Each setting comes from the command line, else from the environment (STELED_ and its name in
+    capitals), else from the file, else it has its default.
+    """
+    try:
+        uvloop.run(run(settings))
+    except (StartFailed, LogKeyInvalid, StorageError) as error:
+        return _fail(str(error), EXIT_FAILED)
+    return EXIT_OK
+
+
+@app.command
+def demo(
+    *,
+    data: Path = Path("stele-demo"),
+    nodes: int = 3,
+    port: int = 8400,
+    ready_file: Path | None = None,
+    sample: bool = True,
+) -> int:
+    """Run a whole cluster on this machine, each node its own process, with a sample ledger.
+
+    Parameters
+    ----------
+    data
+        Directory of the cluster; started again on the same one, the cluster goes on with its data.
+    nodes
+        Number of nodes, spread over the zones zone-a, zone-b, zone-c, ….
+    port
+        Node i serves HTTP on port + i and replicates on port + 100 + i.
+    ready_file
+        Written (one line of JSON) when the cluster serves, and again when a node was restarted.
+    sample
+        Fill the sample ledger with a few hundred made-up vehicle registrations.
+    """
+    try:
+        return run_demo(data=data, nodes=nodes, port=port, ready_file=ready_file, sample=sample)
+    except ConfigInvalid as error:
+        return _fail(str(error), EXIT_USAGE)
+    except DemoFailed as error:
+        return _fail(str(error), EXIT_FAILED)
+
+
+@app.command
+def fsck(
+    directory: Path, /, *, json_output: Annotated[bool, Parameter(name="--json", negative="")] = False
+) -> int:
+    """Recompute everything a stopped node has stored from its journal, and name what differs.
+
+    Exits 0 when the data is sound, 1 when something was found, 2 when it cannot be checked.
+
+    Parameters
+    ----------
+    directory
+        The node's data directory.
+    json_output
+        Print the report as JSON.
+    """
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done, total=total)
+
+        try:
+            report = storage_fsck.check(directory, show)
+        except (NotAStore, StoreInUse) as error:
+            return _fail(str(error), EXIT_USAGE)
+    if json_output:
+        sys.stdout.write(json.dumps(report_document(report)) + "\n")
+    else:
+        for finding in report.findings:
+            sys.stdout.write(f"{finding.where}: {finding.what}\n")
+        verdict = "sound" if not report.findings else f"{report.findings_total} findings"
+        sys.stdout.write(f"{directory}: {report.blocks} blocks, {report.revisions} revisions: {verdict}\n")
+    return EXIT_FAILED if report.findings else EXIT_OK
+
+
+def report_document(report: storage_fsck.FsckReport) -> dict[str, Any]:
+    """A report of fsck as JSON-like values."""
+    return {
+        "sound": not report.findings,
+        "ledgers": report.ledgers,
+        "blocks": report.blocks,
+        "revisions": report.revisions,
+        "tiles": report.tiles,
+        "rows": report.rows,
+        "roots": report.roots,
+        "findings_total": report.findings_total,
+        "findings": [{"where": finding.where, "what": finding.what} for finding in report.findings],
+    }
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"steled: {message}\n")
+    return code
+
+
+def main() -> None:
+    """Entry point. Exits 0, 1 (failed), 2 (wrong use) or 70 (an invariant broke)."""
+    try:
+        code = app(exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        code = _fail(f"{error}\n(see steled --help)", EXIT_USAGE)
+    except ConfigInvalid as error:
+        code = _fail(str(error), EXIT_USAGE)
+    sys.exit(code if isinstance(code, int) else EXIT_OK)
+
+
+if __name__ == "__main__":
+    main()

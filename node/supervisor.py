@@ -1,0 +1,144 @@
+"""Keeps the node processes of a demo cluster alive, and never leaves one behind."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from node import limits
+
+_PR_SET_PDEATHSIG = 1
+_KILLED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, 0)
+
+
+@dataclass(frozen=True)
+class NodeProcess:
+    """What to run as one node: its settings, and where its log goes."""
+
+    node_id: str
+    config_file: Path
+    log_file: Path
+
+
+class Supervisor:
+    """Runs every node as a process of its own, and starts those that die again.
+
+    `on_change()` is called when a process was started; `report(text)` with what the user should know.
+    """
+
+    def __init__(
+        self, nodes: Sequence[NodeProcess], on_change: Callable[[], None], report: Callable[[str], None]
+    ) -> None:
+        self._nodes = nodes
+        self._on_change = on_change
+        self._report = report
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._watchers: list[asyncio.Task[None]] = []
+        self._given_up: set[str] = set()
+        self._stopping = False
+
+    @property
+    def given_up(self) -> frozenset[str]:
+        """Nodes that died at start too often to be started again."""
+        return frozenset(self._given_up)
+
+    def pid(self, node_id: str) -> int | None:
+        process = self._processes.get(node_id)
+        return None if process is None else process.pid
+
+    async def start(self) -> None:
+        for node in self._nodes:
+            await self._spawn(node)
+            self._watchers.append(asyncio.create_task(self._watch(node)))
+
+    async def stop(self) -> None:
+        """SIGTERM to all, then wait; SIGKILL to what is still there after the deadline."""
+        self._stopping = True
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        alive = [process for process in self._processes.values() if process.returncode is None]
+        for process in alive:
+            process.terminate()
+        if alive:
+            ends = [asyncio.ensure_future(process.wait()) for process in alive]
+            await asyncio.wait(ends, timeout=limits.DEMO_STOP_TIMEOUT_S)
+            for process in alive:
+                if process.returncode is None:
+                    self._report(f"a node (pid {process.pid}) did not stop in time and is killed")
+                    process.kill()
+            await asyncio.wait(ends)
+
+    async def _spawn(self, node: NodeProcess) -> None:
+        with node.log_file.open("ab") as log:
+            self._processes[node.node_id] = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "node.main",
+                "serve",
+                "--config",
+                str(node.config_file),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Its own session, so that Ctrl-C reaches the supervisor alone.
+                start_new_session=True,
+                preexec_fn=_die_with(os.getpid()),
+                env=_environment(),
+            )
+        self._on_change()
+
+    async def _watch(self, node: NodeProcess) -> None:
+        quick_deaths = 0
+        while not self._stopping:
+            started_s = time.monotonic()
+            code = await self._processes[node.node_id].wait()
+            quick = time.monotonic() - started_s < limits.DEMO_QUICK_DEATH_S
+            own_fault = code not in _KILLED_FROM_OUTSIDE
+            quick_deaths = quick_deaths + 1 if own_fault and quick else 0
+            if quick_deaths >= limits.DEMO_QUICK_DEATHS_MAX:
+                self._given_up.add(node.node_id)
+                self._report(
+                    f"{node.node_id} died {quick_deaths} times in a row at start (exit code {code}) and is "
+                    f"given up; the others go on. Its log: {node.log_file}"
+                )
+                return
+            self._report(f"{node.node_id} ended ({_ending(code)}) and is started again")
+            await asyncio.sleep(limits.DEMO_RESTART_DELAY_S * 2**quick_deaths)
+            await self._spawn(node)
+
+
+def _ending(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+
+
+def _environment() -> dict[str, str]:
+    """The children import what this process imports, wherever it was started, and read no other settings."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("STELED_")}
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    return environment
+
+
+def _die_with(parent_pid: int) -> Callable[[], None] | None:
+    """For the child, before it runs: end when the supervisor does, even if that was kill -9.
+
+    prctl(2), PR_SET_PDEATHSIG; Linux only. SIGKILL, because nothing less is certain to be heeded, and a
+    node's data must bear it anyway.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def prepare() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent_pid:
+            os._exit(1)
+
+    return prepare

@@ -1,0 +1,173 @@
+"""What a node tells about itself: JSON log lines on stderr, and Prometheus metrics."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from consensus.config import Role
+from consensus.replica import Replica
+from node.committer import Committer
+from storage.store import Store
+
+_LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_COMMANDS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+def configure_logging(level: str, node_id: str) -> None:
+    """structlog and the standard library's loggers, as JSON lines on stderr."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                _with_node(node_id),
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+
+
+def _with_node(node_id: str) -> structlog.typing.Processor:
+    def add(
+        _logger: structlog.typing.WrappedLogger, _name: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        event["node"] = node_id
+        return event
+
+    return add
+
+
+class Metrics:
+    """The node's metrics. What changes with every request is counted here; the rest is read when asked."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._latency_s = Histogram(
+            "stele_http_request_seconds",
+            "Time from a request's headers to the end of its answer.",
+            ("method", "route", "status"),
+            buckets=_LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._by_label: dict[tuple[str, str, int], Histogram] = {}
+        self._group_commands = Histogram(
+            "stele_commit_group_commands",
+            "Commands of one Raft entry.",
+            buckets=_COMMANDS_BUCKETS,
+            registry=self.registry,
+        )
+        self._group_bytes = Counter(
+            "stele_commit_bytes", "Bytes of commands proposed.", registry=self.registry
+        )
+        lines = Counter(
+            "stele_bulk_lines", "Lines of bulk loads answered.", ("result",), registry=self.registry
+        )
+        self.bulk_accepted = lines.labels("accepted")
+        self.bulk_refused = lines.labels("refused")
+        self.requests_in_flight = Gauge(
+            "stele_http_requests_in_flight", "Requests being handled.", registry=self.registry
+        )
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        label = (method, route, status)
+        histogram = self._by_label.get(label)
+        if histogram is None:
+            # Bounded: methods and templates come from the route table, statuses from the catalogue.
+            histogram = self._by_label[label] = self._latency_s.labels(method, route, str(status))
+        histogram.observe(seconds)
+
+    def group(self, commands: int, size_bytes: int) -> None:
+        self._group_commands.observe(commands)
+        self._group_bytes.inc(size_bytes)
+
+    def exposition(self) -> bytes:
+        """The text format of Prometheus."""
+        return generate_latest(self.registry)
+
+
+class Measurement(NamedTuple):
+    """A gauge and its values now, one a set of label values."""
+
+    name: str
+    help_text: str
+    labels: tuple[str, ...]
+    values: Sequence[tuple[tuple[str, ...], float]]
+
+
+class Readings(Collector):
+    """Gauges that are read when somebody asks, and cost nothing otherwise."""
+
+    def __init__(self, read: Callable[[], Iterable[Measurement]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        for name, help_text, labels, values in self._read():
+            family = GaugeMetricFamily(name, help_text, labels=labels)
+            for value_labels, value in values:
+                family.add_metric(value_labels, value)
+            yield family
+
+
+def node_readings(replica: Replica, committer: Committer, store: Store) -> list[Measurement]:
+    """What the parts of a node have to say about themselves."""
+    status = replica.status()
+    role = status.role.name.lower()
+    followers = [
+        ((member.id,), float(status.last_index - member.match_index))
+        for member in status.members
+        if member.match_index is not None and member.id != status.node_id
+    ]
+    return [
+        _single("stele_commit_pending_commands", "Commands waiting for a group.", committer.pending_commands),
+        _single(
+            "stele_commit_entries_in_flight", "Entries proposed, not applied.", committer.entries_in_flight
+        ),
+        _single("stele_raft_term", "Raft term.", status.term),
+        _single("stele_raft_commit_index", "Newest committed entry.", status.commit_index),
+        _single("stele_raft_applied_index", "Newest applied entry.", status.applied_index),
+        _single("stele_raft_last_index", "Newest entry of the log.", status.last_index),
+        Measurement(
+            "stele_raft_role",
+            "1 for the role this node has.",
+            ("role",),
+            [((each.name.lower(),), float(each.name.lower() == role)) for each in Role],
+        ),
+        Measurement(
+            "stele_raft_follower_lag_entries",
+            "Entries a follower is behind; the leader knows.",
+            ("peer",),
+            followers,
+        ),
+        Measurement(
+            "stele_ledger_blocks",
+            "Blocks of a ledger's journal.",
+            ("ledger",),
+            [((ledger.name,), float(ledger.size)) for ledger in store.ledgers()],
+        ),
+    ]
+
+
+def _single(name: str, help_text: str, value: float) -> Measurement:
+    return Measurement(name, help_text, (), [((), float(value))])
