@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable
 
 from consensus import limits
@@ -22,7 +23,7 @@ class Followers:
         self._log = log
         self._outbox = outbox
         self._progress: dict[str, Progress] = {}
-        self._behind: set[str] = set()
+        self._denials: Counter[str] = Counter()
 
     def __getitem__(self, peer_id: str) -> Progress:
         return self._progress[peer_id]
@@ -30,7 +31,7 @@ class Followers:
     def reset(self, peer_ids: Iterable[str]) -> None:
         """A new leadership knows nothing; it begins to probe at the end of its log (thesis section 3.5)."""
         self._progress = {peer_id: Progress(self._log.last_index + 1) for peer_id in peer_ids}
-        self._behind.clear()
+        self._denials.clear()
 
     def match_index_min(self, own_index: int) -> int:
         """The lowest index that all members hold; 0 while one of them has not answered this leadership."""
@@ -56,10 +57,11 @@ class Followers:
         progress.confirmed_round = max(progress.confirmed_round, message.round)
         if message.accepted:
             progress.accepted(message.log_index)
+            self._denials[peer_id] = 0
         else:
             floor = self._log.first_index + 1
             if not progress.refused(message.log_index, self._candidate(message), floor):
-                self._report_behind(peer_id)
+                self._denied(peer_id)
         return progress.match_index
 
     def _candidate(self, message: AppendResponse) -> int:
@@ -125,8 +127,9 @@ class Followers:
         self._outbox.put(peer_id, message)
         progress.sent(last_index, sum(map(len, records)), message.commit_index)
 
-    def _report_behind(self, peer_id: str) -> None:
-        """Every member held an entry when it was deleted, and this one denies it: it has lost its disk."""
-        if peer_id not in self._behind:
-            self._behind.add(peer_id)
+    def _denied(self, peer_id: str) -> None:
+        """The follower lacks what it acknowledged, or what it held when it was deleted. Once, that can be an
+        answer that came late; heartbeat after heartbeat, it has lost its disk."""
+        self._denials[peer_id] += 1
+        if self._denials[peer_id] == limits.DENIALS_BEFORE_REPORT:
             logger.error("%s lacks entries that it acknowledged; it cannot be helped from the log", peer_id)

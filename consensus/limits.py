@@ -22,6 +22,9 @@ APPLY_ENTRIES_PER_TICK_MAX = 1_024
 APPLY_SIZE_BYTES_PER_TICK_MAX = 8 << 20
 """Applied in one go before the node looks at its messages again, so that a replay does not stall it."""
 
+DENIALS_BEFORE_REPORT = 20
+"""Heartbeats a follower may deny an entry that it acknowledged before that is reported."""
+
 LOG_CACHE_ENTRIES_MAX = 4_096
 LOG_CACHE_SIZE_BYTES_MAX = 32 << 20
 """The end of the log that is kept in memory; older entries are read from disk."""

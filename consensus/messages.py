@@ -16,7 +16,7 @@ from consensus.errors import MalformedMessage
 
 PROTOCOL_VERSION = 1
 
-Count: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 63)]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 NodeId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=limits.NODE_ID_LENGTH_MAX)]
 Records: TypeAlias = Annotated[tuple[bytes, ...], Meta(max_length=limits.BATCH_ENTRIES_MAX)]
 

@@ -1,0 +1,175 @@
+"""The two ends of a connection between members, as asyncio protocols."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Protocol, cast
+
+from consensus import limits
+from consensus.config import ReplicaConfig
+from consensus.errors import MalformedMessage
+from consensus.framing import FrameReader, frame
+from consensus.messages import (
+    PROTOCOL_VERSION,
+    Hello,
+    Message,
+    Welcome,
+    decode_greeting,
+    decode_message,
+    encode,
+)
+
+
+class InboundOwner(Protocol):
+    """What the listening side does with its connections."""
+
+    def admit(self, link: Inbound) -> bool:
+        """A stranger has connected; False when there is no room."""
+        ...
+
+    def greeted(self, link: Inbound, sender_id: str) -> None:
+        """The stranger turned out to be a member."""
+        ...
+
+    def deliver(self, sender_id: str, message: Message) -> None:
+        """Raises MalformedMessage."""
+        ...
+
+    def refuse(self, sender_id: str | None, reason: str) -> None:
+        """The connection was closed because of what came over it."""
+        ...
+
+    def inbound_lost(self, link: Inbound, sender_id: str | None) -> None: ...
+
+
+def _watch_for_silence(transport: asyncio.BaseTransport) -> None:
+    """Lets the kernel close a connection whose other end is gone without a word.
+
+    Otherwise TCP repeats for a quarter of an hour, ever more rarely, and a healed partition stays broken.
+    """
+    link_socket = transport.get_extra_info("socket")
+    link_socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    seconds = limits.LINK_SILENCE_MS_MAX // 1000
+    for option, value in (
+        ("TCP_USER_TIMEOUT", limits.LINK_SILENCE_MS_MAX),
+        ("TCP_KEEPIDLE", seconds),
+        ("TCP_KEEPINTVL", 1),
+        ("TCP_KEEPCNT", seconds),
+    ):
+        if hasattr(socket, option):  # Each system has its own choice of these.
+            link_socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+class Inbound(asyncio.Protocol):
+    """The receiving end: a stranger until a good Hello, then one member's messages."""
+
+    def __init__(self, owner: InboundOwner, config: ReplicaConfig) -> None:
+        self._owner = owner
+        self._config = config
+        self._reader = FrameReader(limits.GREETING_SIZE_BYTES_MAX)
+        self._sender_id: str | None = None
+        self._transport: asyncio.Transport | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        if not self._owner.admit(self):
+            self._transport.abort()
+            return
+        _watch_for_silence(transport)
+        self._deadline = asyncio.get_running_loop().call_later(limits.GREETING_TIMEOUT_S, self.abort)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for body in self._reader.feed(data):
+                if self._transport is None or self._transport.is_closing():
+                    return
+                if self._sender_id is None:
+                    self._greet(body)
+                else:
+                    self._owner.deliver(self._sender_id, decode_message(body))
+        except MalformedMessage as error:
+            self._owner.refuse(self._sender_id, str(error))
+            self.abort()
+
+    def _greet(self, body: bytes) -> None:
+        """Who speaks, and does he mean us? Raises MalformedMessage when not."""
+        hello = decode_greeting(body)
+        if not isinstance(hello, Hello) or hello.protocol != PROTOCOL_VERSION:
+            raise MalformedMessage("it does not speak this version of the protocol")
+        if (hello.cluster, hello.target) != (self._config.cluster, self._config.node_id):
+            raise MalformedMessage("it looks for another cluster or another node")
+        if all(hello.sender != peer.id for peer in self._config.other_peers):
+            raise MalformedMessage(f"{hello.sender!r} is no other member of this cluster")
+        self._sender_id = hello.sender
+        self._reader.size_bytes_max = limits.FRAME_SIZE_BYTES_MAX
+        self._stop_deadline()
+        self._owner.greeted(self, hello.sender)
+        if self._transport is not None:
+            self._transport.write(frame(encode(Welcome(self._config.node_id))))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_deadline()
+        self._transport = None
+        self._owner.inbound_lost(self, self._sender_id)
+
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class Outbound(asyncio.Protocol):
+    """The sending end. `welcomed` is set by the peer's Welcome, `closed` when the connection is gone."""
+
+    def __init__(self, config: ReplicaConfig, peer_id: str) -> None:
+        loop = asyncio.get_running_loop()
+        self.welcomed: asyncio.Future[None] = loop.create_future()
+        self.closed: asyncio.Future[None] = loop.create_future()
+        self._hello = Hello(PROTOCOL_VERSION, config.cluster, config.node_id, peer_id)
+        self._reader = FrameReader(limits.GREETING_SIZE_BYTES_MAX)
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        _watch_for_silence(transport)
+        self._transport.write(frame(encode(self._hello)))
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for body in self._reader.feed(data):
+                welcome = decode_greeting(body)
+                expected = isinstance(welcome, Welcome) and welcome.sender == self._hello.target
+                if not expected or self.welcomed.done():
+                    raise MalformedMessage("it does not answer as a member does")
+                self.welcomed.set_result(None)
+        except MalformedMessage:
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if not self.welcomed.done():
+            self.welcomed.set_exception(ConnectionError("the connection was closed before it was welcomed"))
+            self.welcomed.exception()  # Whoever dialled may have given up already.
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def room_for(self, size_bytes: int) -> bool:
+        """Whether the send buffer, which TCP empties at its own pace, can take so much more."""
+        if self._transport is None or self._transport.is_closing():
+            return False
+        waiting = self._transport.get_write_buffer_size()
+        return waiting == 0 or waiting + size_bytes <= limits.SEND_BUFFER_SIZE_BYTES_MAX
+
+    def write(self, frames: list[bytes]) -> None:
+        if self._transport is not None:
+            self._transport.writelines(frames)
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
