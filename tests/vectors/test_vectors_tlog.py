@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stele.verify.checkpoint import Checkpoint, TrustPolicy, parse_checkpoint, verify_growth
-from stele.verify.errors import InvalidProof, Malformed, Unsigned
+from stele.verify.errors import InvalidProof, Malformed, Mismatch, Unsigned
 from stele.verify.note import VerifierKey
 from stele.verify.tlog_proof import TlogProof
 from tests.vectors import load
@@ -60,6 +60,15 @@ def test_witness_refuses_everything_else() -> None:
             verify_growth(old, new, wrong)
     with pytest.raises(InvalidProof):
         verify_growth(new, old, path)
+
+
+def test_witness_compares_the_logs_and_lets_any_follow_an_empty_one() -> None:
+    old, new, path = witness_round()
+    with pytest.raises(Mismatch):
+        verify_growth(Checkpoint("another", old.size, old.root), new, path)
+    verify_growth(Checkpoint(new.origin, 0, bytes(32)), new, [])
+    with pytest.raises(InvalidProof):
+        verify_growth(Checkpoint(new.origin, 0, bytes(32)), new, path)
 
 
 def test_a_checkpoint_of_another_log_is_refused() -> None:

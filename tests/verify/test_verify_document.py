@@ -187,6 +187,31 @@ def test_a_lying_log_is_noticed(write: Write, error: type[VerificationError]) ->
         check(forged(write), table="cars")
 
 
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("name", "registry"),
+        ("codec", "json-rfc8785"),
+        ("kind", "genesis"),
+        ("tx", "00" * 15 + "0A"),
+        ("tx", "00" * 17),
+        ("at", "2026-11-23T13:35:31Z"),
+        ("at", "2026-11-23T13:35:31.000000+00:00"),
+        ("at", "2026-02-30T13:35:31.000000Z"),
+    ],
+)
+def test_a_header_of_another_form_is_noticed(member: str, value: str) -> None:
+    """Hashed and signed as if it were right."""
+    journal = Journal()
+    table = journal.create_table("cars")
+    seq = journal.append([Write(table, "k", {"a": 1})])
+    header = {**journal.blocks[seq]["header"], member: value}
+    journal.headers[seq] = canonicalize(header)
+    journal.blocks[seq]["header"] = header
+    with pytest.raises(Mismatch if member == "kind" else Malformed):
+        check(journal.answer(seq, 0))
+
+
 def test_a_delete_is_no_document() -> None:
     answer = JOURNAL.answer(3, 0)
     leaf = {**answer["proof"]["leaf"], "op": "delete"}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stele.format.canonical import parse
+from stele.format.canonical import canonicalize, parse
 from stele.format.errors import CanonicalError
 from stele.format.note import checkpoint_text, sign_note
 from stele.verify import limits
@@ -232,6 +232,38 @@ def test_an_impossible_prev_seq_is_noticed_without_history(build: Callable[[Jour
     assert isinstance(refused(forged(build), history=False), BrokenChain)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"name":"registry"', b'"name":"another"'),
+        (b'"name":"registry",', b""),
+        (b'"json-rfc8785"', b'"ion"'),
+        (b'"codec":"json-rfc8785",', b""),
+        (b'"rfc6962-sha256"', b'"linear-sha256"'),
+        (b'"kind":"genesis"', b'"kind":"tx"'),
+        (b'"prev":"00', b'"prev":"01'),
+    ],
+)
+def test_a_genesis_block_of_another_form_is_refused(old: bytes, new: bytes) -> None:
+    journal = Journal()
+    changed = journal.headers[0].replace(old, new)
+    assert changed != journal.headers[0]
+    journal.headers[0], journal.blocks[0]["header"] = changed, json.loads(changed)
+    journal.create_table("t")
+    assert str(refused(journal.export())).startswith("block 0: ")
+
+
+def test_a_genesis_block_has_no_revisions() -> None:
+    donor, journal = Journal(), Journal()
+    donor.append([Write("$tables@0", "t", {})])
+    served = donor.blocks[1]
+    members = {name: served["header"][name] for name in ("revision_count", "revision_root")}
+    header = canonicalize({**journal.blocks[0]["header"], **members})
+    journal.headers[0] = header
+    journal.blocks[0].update(header=json.loads(header), revisions=served["revisions"])
+    assert isinstance(refused(journal.export()), Mismatch)
+
+
 def test_rewritten_history_does_not_fit_the_signed_root() -> None:
     """Everything hashed again from a changed document on; only the signature cannot be made again."""
     other = sample()
@@ -318,9 +350,12 @@ def test_a_member_that_stands_twice_in_the_first_line_is_refused() -> None:
 
 
 def test_lines_have_a_bound() -> None:
-    long = b" " * (limits.EXPORT_LINE_SIZE_BYTES_MAX + 1)
-    assert isinstance(refused([LINES[0], long]), Malformed)
-    assert isinstance(refused([b" " * (limits.EXPORT_START_SIZE_BYTES_MAX + 1)]), Malformed)
+    padded = LINES[1].rstrip().ljust(limits.EXPORT_LINE_SIZE_BYTES_MAX)
+    assert verify_export([LINES[0], padded, *LINES[2:]], VERIFIER).root == JOURNAL.root()
+    assert "bytes" in str(refused([LINES[0], padded + b" ", *LINES[2:]]))
+    padded = LINES[0].rstrip().ljust(limits.EXPORT_START_SIZE_BYTES_MAX)
+    assert verify_export([padded, *LINES[1:]], VERIFIER).root == JOURNAL.root()
+    assert "bytes" in str(refused([padded + b" ", *LINES[1:]]))
 
 
 @pytest.mark.parametrize(

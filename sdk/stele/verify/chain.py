@@ -12,7 +12,7 @@ from stele.format.errors import CanonicalError
 from stele.verify import shape
 from stele.verify.errors import BrokenChain, Malformed, Mismatch
 from stele.verify.history import History
-from stele.verify.limits import EXPORT_LINE_SIZE_BYTES_MAX, HEADER_SIZE_BYTES_MAX
+from stele.verify.limits import EXPORT_LINE_SIZE_BYTES_MAX
 from stele.verify.merkle import TreeBuilder, leaf_hash, root_of
 
 _SALT_SIZE_BYTES = 32
@@ -51,7 +51,7 @@ class Chain:
             )
         block = shape.decode(_block_decoder, line, f"block {seq}")
         header, information = shape.canonical(block.header), shape.canonical(block.info)
-        self._check_header(block.header, len(header))
+        self._check_header(block.header)
         _expect(seq, "info", sha256(information).hexdigest(), block.header.info)
         # Three colons for the block's own members.
         colons = 3 + header.count(b":") + information.count(b":") + self._check_revisions(block)
@@ -65,12 +65,8 @@ class Chain:
         self.next_seq = seq + 1
         self.revisions += len(block.revisions)
 
-    def _check_header(self, header: shape.Header, size_bytes: int) -> None:
+    def _check_header(self, header: shape.Header) -> None:
         seq = self.next_seq
-        if size_bytes > HEADER_SIZE_BYTES_MAX:
-            raise Malformed(
-                f"block {seq}: bytes of the header", expected=f"<= {HEADER_SIZE_BYTES_MAX}", found=size_bytes
-            )
         if header.seq != seq:
             raise BrokenChain(f"block {seq}: seq", expected=seq, found=header.seq)
         _expect(seq, "ledger", self.ledger, header.ledger)
@@ -87,11 +83,7 @@ class Chain:
             _expect(seq, "name", self.name, header.name)
             _expect(seq, "codec and hash profile", _GENESIS, (header.codec, header.hash_profile))
             _expect(seq, "revision_count", 0, header.revision_count)
-        elif (
-            isinstance(header.codec, str)
-            or isinstance(header.hash_profile, str)
-            or isinstance(header.name, str)
-        ):
+        elif header.names_ledger:
             raise Malformed(f"block {seq}: codec, hash_profile and name belong to the genesis block only")
 
     def _check_revisions(self, block: shape.Block) -> int:

@@ -10,7 +10,6 @@ from stele.format.errors import CanonicalError
 from stele.verify import shape
 from stele.verify.checkpoint import Checkpoint, TrustPolicy, parse_checkpoint
 from stele.verify.errors import BrokenChain, Malformed, Mismatch
-from stele.verify.limits import HEADER_SIZE_BYTES_MAX
 from stele.verify.merkle import leaf_hash, verify_inclusion
 from stele.verify.note import VerifierKey
 
@@ -47,11 +46,6 @@ def verify_document(
     _check_previous(leaf, header.seq)
     _check_commitment(parsed)
 
-    header_bytes = shape.canonical(header)
-    if len(header_bytes) > HEADER_SIZE_BYTES_MAX:
-        raise Malformed(
-            "bytes of the header", expected=f"<= {HEADER_SIZE_BYTES_MAX}", found=len(header_bytes)
-        )
     verify_inclusion(
         leaf_hash(shape.canonical(leaf)),
         proof.leaf_index,
@@ -62,7 +56,7 @@ def verify_document(
     checkpoint = parse_checkpoint(proof.checkpoint, policy)
     _expect("size of the checkpoint", proof.size, checkpoint.size)
     path = _decode_path(proof.path, "path")
-    verify_inclusion(leaf_hash(header_bytes), header.seq, checkpoint.size, path, checkpoint.root)
+    verify_inclusion(leaf_hash(shape.canonical(header)), header.seq, checkpoint.size, path, checkpoint.root)
     return checkpoint
 
 
@@ -77,6 +71,8 @@ def _check_claims(answer: shape.DocumentAnswer, ledger_id: str, table: str, key:
     _expect("at", header.at, answer.at)
     _expect("ledger id", ledger_id, header.ledger)
     _expect("kind of the block", "tx", header.kind)
+    if header.names_ledger:
+        raise Malformed("codec, hash_profile and name belong to the header of the genesis block only")
     _expect("operation", "put", leaf.op)
     if isinstance(answer.ledger, str):
         _expect("ledger of the answer", log_name.rpartition("/")[2], answer.ledger)

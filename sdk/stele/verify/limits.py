@@ -18,7 +18,6 @@ PATH_LENGTH_MAX: Final = 64
 SEQ_MAX: Final = 2**53 - 1
 """Counts stand in JSON, where larger integers are not exact (RFC 7493)."""
 
-HEADER_SIZE_BYTES_MAX: Final = 4095
 EXPORT_START_SIZE_BYTES_MAX: Final = 2 << 20
 """The first line of an export, whose checkpoint is the largest part of it."""
 

@@ -36,6 +36,11 @@ class Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     seq: _Count
     tx: str
 
+    @property
+    def names_ledger(self) -> bool:
+        """Whether any of the genesis block's own members is there."""
+        return not (self.codec is UNSET and self.hash_profile is UNSET and self.name is UNSET)
+
 
 class Information(msgspec.Struct, forbid_unknown_fields=True):
     """Who ran the transaction."""
