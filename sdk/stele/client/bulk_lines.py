@@ -16,12 +16,12 @@ from stele.client.models import Json
 class BulkLine(msgspec.Struct, omit_defaults=True):
     """One write of a bulk load.
 
-    `data` is the document, also as msgspec.Raw when its JSON text is at hand, and is left out for a
-    delete. Without `key` the server makes one; without `table` the load's own table is meant.
+    `data` is the document, and is left out for a delete. Without `key` the server makes one; without
+    `table` the load's own table is meant.
     """
 
     key: str | None = None
-    data: Json | msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    data: Json | msgspec.UnsetType = msgspec.UNSET
     table: str | None = None
     op: Literal["put", "delete"] = "put"
 

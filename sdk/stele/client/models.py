@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import msgspec
 
-Json = Mapping[str, Any]
-"""A document: a JSON object."""
+Json = Mapping[str, Any] | msgspec.Raw
+"""A document: a JSON object, also as msgspec.Raw when its text is at hand."""
 
 
 class LedgerInfo(msgspec.Struct, frozen=True):

@@ -1,0 +1,59 @@
+"""The settings all commands share: where the cluster is, whom to trust, how to print."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from stele.cli.output import Format, Printer
+from stele.client import BlockingClient, CheckpointFile, TrustPolicy
+from stele.client.limits import TIMEOUT_S_DEFAULT
+from stele.client.memory import state_path
+
+ENDPOINTS_DEFAULT = "http://127.0.0.1:7400"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """Where the cluster is and whom to trust."""
+
+    endpoints: Annotated[str, Parameter(env_var="STELE_ENDPOINTS")] = ENDPOINTS_DEFAULT
+    """Addresses of one or more nodes, separated by commas."""
+
+    verifier_key: Annotated[str | None, Parameter(env_var="STELE_VERIFIER_KEY")] = None
+    """Key of the log, as the operator publishes it. With it, reads are verified."""
+
+    timeout_s: Annotated[float, Parameter(env_var="STELE_TIMEOUT_S")] = TIMEOUT_S_DEFAULT
+    """Deadline of one call with all its retries, in seconds."""
+
+    def open(self, *, first_use: bool = False) -> BlockingClient:
+        """A client. `first_use`: without a key, the one the server shows is pinned and trusted."""
+        trust: TrustPolicy | None = None
+        if self.verifier_key is not None:
+            trust = TrustPolicy(self.verifier_key)
+        elif first_use:
+            trust = TrustPolicy.on_first_use()
+        return BlockingClient(self.endpoints, trust=trust, memory=self.memory(), timeout_s=self.timeout_s)
+
+    def memory(self) -> CheckpointFile:
+        """The checkpoints this user has seen."""
+        return CheckpointFile(state_path())
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """How to print."""
+
+    format: Annotated[Format, Parameter(name=["--output", "-o"], env_var="STELE_OUTPUT")] = "table"
+    """table (plain when piped), json or csv."""
+
+    def printer(self) -> Printer:
+        return Printer(self.format)
+
+
+CONNECTION = Connection()
+OUTPUT = Output()

@@ -1,0 +1,125 @@
+"""stele verify"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from stele.cli.connection import CONNECTION, OUTPUT, Connection, Output
+from stele.cli.exits import UsageError, complain
+from stele.cli.progress import Bar, progress_bar
+from stele.cli.sources import Source, opened
+from stele.client import BlockingClient
+from stele.client.export import ExportHead
+from stele.client.trust import parse_key
+from stele.verify.errors import Incomplete
+from stele.verify.export import ExportReport, verify_export
+from stele.verify.limits import EXPORT_LINE_SIZE_BYTES_MAX
+
+
+def verify(
+    ledger: str | None = None,
+    /,
+    *,
+    file: str | None = None,
+    key: Annotated[str | None, Parameter(name="--key")] = None,
+    connection: Connection = CONNECTION,
+    output: Output = OUTPUT,
+) -> None:
+    """Verify a whole journal: every hash, the chain, the tree and the signature of its checkpoint.
+
+    With a ledger, its journal comes from the cluster, and must extend what this user has seen of it before.
+    With --file, an export is verified without any server. Ends with exit code 6 when anything is wrong.
+
+    Parameters
+    ----------
+    ledger
+        The ledger to verify.
+    file
+        An export to verify instead; .gz is unpacked; - is standard input.
+    key
+        The verifier key, as --verifier-key. Without one, a ledger's is taken from the server the first time
+        and remembered; a file is then checked for inner consistency only.
+    """
+    key = key or connection.verifier_key
+    if (ledger is None) == (file is None):
+        raise UsageError("give either a ledger or --file")
+    if file is not None:
+        report = _verify_file(file, key)
+    else:
+        with Connection(
+            endpoints=connection.endpoints, verifier_key=key, timeout_s=connection.timeout_s
+        ).open(first_use=True) as client:
+            report = _verify_ledger(client, str(ledger), connection)
+    output.printer().item(_report_item(report))
+
+
+def trusted_key(client: BlockingClient, ledger: str, connection: Connection) -> str:
+    """The key the client trusts for a ledger; says so when that is only since now."""
+    known = connection.memory().pinned_key(client.endpoints, ledger)
+    key = client.ledger(ledger).verifier_key()
+    if connection.verifier_key is None and known is None:
+        complain(f"trusting, from now on, the key that the server shows: {key}")
+        complain("compare it with what the operator publishes; the first time proves nothing about who signs")
+    return key
+
+
+def _verify_ledger(client: BlockingClient, ledger: str, connection: Connection) -> ExportReport:
+    journal = client.ledger(ledger)
+    key = parse_key(trusted_key(client, ledger, connection))
+    checkpoint = journal.checkpoint()  # extends what is remembered, or raises
+    lines = journal.export()
+    first = next(lines, b"")
+    head = ExportHead.parse(first)
+    with progress_bar("verifying", "blocks", total=head.to_seq) as bar:
+        report = verify_export(_chained(first, lines), key, progress=_by_blocks(bar))
+    if report.size < checkpoint.size or head.checkpoint is None:
+        raise Incomplete("blocks of the export", expected=f">= {checkpoint.size}", found=report.size)
+    journal.admit(head.checkpoint)
+    return report
+
+
+def _verify_file(file: str, key: str | None) -> ExportReport:
+    if key is None:
+        complain("without --key only inner consistency is checked, which shows damage but not forgery")
+    trust = None if key is None else parse_key(key)
+    with opened(file) as source, progress_bar("verifying", "blocks", total=source.size_bytes) as bar:
+        return verify_export(_lines(source), trust, progress=_by_bytes(bar, source))
+
+
+def _lines(source: Source) -> Iterator[bytes]:
+    # One byte more than the verifier takes, so that it sees when a line is too long.
+    while line := source.stream.readline(EXPORT_LINE_SIZE_BYTES_MAX + 2):
+        yield line.removesuffix(b"\n")
+
+
+def _chained(first: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+def _by_blocks(bar: Bar) -> Callable[[int, int], None]:
+    return lambda done, total: bar.update(done, completed=done, total=total)
+
+
+def _by_bytes(bar: Bar, source: Source) -> Callable[[int, int], None]:
+    return lambda done, total: bar.update(done, completed=source.position_bytes())
+
+
+def _report_item(report: ExportReport) -> dict[str, Any]:
+    signed = report.checkpoint is not None
+    return {
+        "verified": "yes" if signed else "inner consistency only",
+        "ledger": report.name,
+        "ledger_id": report.ledger,
+        "blocks": report.blocks,
+        "revisions": report.revisions,
+        "documents": report.keys,
+        "size": report.size,
+        "root": None if report.root is None else report.root.hex(),
+        "first_at": report.first_at,
+        "last_at": report.last_at,
+        "signed_by": None if report.checkpoint is None else report.checkpoint.origin,
+    }
