@@ -14,10 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import aiohttp
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from node import limits, sample
+from node.checkpoints import create_log_key
 from node.config import ConfigInvalid, Peer
 from node.supervisor import NodeProcess, Supervisor
 
@@ -105,7 +104,7 @@ class DemoCluster:
             _check_free(port)
         key_file = self._data / "log-key.pem"
         if not key_file.exists():
-            _write_log_key(key_file)
+            create_log_key(key_file)
         return [
             self._write_node(peer, port, key_file)
             for peer, port in zip(self._peers, self._ports, strict=True)
@@ -232,17 +231,6 @@ def _check_free(port: int) -> None:
             probe.bind((_HOST, port))
         except OSError as error:
             raise DemoFailed(f"port: {port} is in use; choose another with --port") from error
-
-
-def _write_log_key(path: Path) -> None:
-    """A new Ed25519 key, readable by its owner only, whole or not at all."""
-    text = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    temporary = path.with_name(path.name + ".tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(text)
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _say(text: str) -> None:
