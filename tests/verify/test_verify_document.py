@@ -85,6 +85,48 @@ def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int
 
 
 ANSWER = JOURNAL.answer(4, 1)
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "what"),
+    [
+        ("key", "vin-9", "key of the answer"),
+        ("version", 1, "version"),
+        ("seq", 4, "seq"),
+        ("tx", "00" * 16, "tx"),
+        ("at", "2026-11-18T11:06:41.000000Z", "at"),
+        ("data", {"make": "Lada"}, "commitment to the data"),
+    ],
+)
+def test_each_claim_is_compared_with_the_proof(member: str, value: Any, what: str) -> None:
+    answer = JOURNAL.answer(3, 0)
+    with pytest.raises(Mismatch) as caught:
+        check({**answer, member: value}, key=answer["key"])
+    assert caught.value.what == what
+
+
+def test_the_proof_is_about_the_key_asked_for() -> None:
+    with pytest.raises(Mismatch) as caught:
+        check({**JOURNAL.answer(3, 0), "key": "vin-9"}, key="vin-9")
+    assert (caught.value.what, caught.value.expected, caught.value.found) == (
+        "key of the leaf",
+        "vin-9",
+        "vin-1",
+    )
+
+
+def test_the_proof_states_the_checkpoints_size() -> None:
+    answer = JOURNAL.answer(3, 0)
+    with pytest.raises(Mismatch, match="size of the checkpoint"):
+        check({**answer, "proof": {**answer["proof"], "size": JOURNAL.size + 1}})
+
+
+@pytest.mark.parametrize("data", [{"n": float("nan")}, {"n": 2**53}, {"n": "\ud800"}, {"n": b""}])
+def test_data_without_canonical_form_is_malformed(data: Members) -> None:
+    with pytest.raises(Malformed):
+        check({**JOURNAL.answer(3, 0), "data": data})
+
+
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 JUNK: st.SearchStrategy[Any] = st.one_of(SCALARS, st.builds(list), st.builds(dict))
 

@@ -316,6 +316,8 @@ def test_the_checkpoint_must_be_signed_by_the_key_for_this_ledger() -> None:
     found = refused(start_with(checkpoint=wrong_root))
     assert isinstance(found, Mismatch)
     assert (found.expected, found.found) == (bytes(32), JOURNAL.root())
+    # One key signs every ledger of a cluster, so a journal of another name must not pass for this one.
+    assert isinstance(refused(Journal(name="other").export()), Mismatch)
     elsewhere = sign_note(checkpoint_text("cluster/other", JOURNAL.size, JOURNAL.root()), KEY)
     assert isinstance(refused(start_with(checkpoint=elsewhere)), Mismatch)
 
