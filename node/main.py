@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -157,10 +158,10 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point. Exits 0, 1 (failed), 2 (wrong use) or 70 (an invariant broke)."""
     try:
-        code = app(exit_on_error=False, print_error=False)
+        code = app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         code = _fail(f"{error}\n(see steled --help)", EXIT_USAGE)
     except ConfigInvalid as error:

@@ -96,6 +96,13 @@ class ServedNode:
             assert time.monotonic() < deadline, "the node did not become ready"
             time.sleep(0.01)
 
+    def until_idle(self) -> None:
+        """Return when no request but our own is being handled."""
+        deadline = time.monotonic() + STARTED_WITHIN_S
+        while b"stele_http_requests_in_flight 1.0" not in self.ask("GET", "/metrics").body:
+            assert time.monotonic() < deadline, "requests are still being handled"
+            time.sleep(0.01)
+
     def run(self, work: Any) -> Any:
         """Run a coroutine on the node's own loop."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)

@@ -1,0 +1,87 @@
+"""`steled fsck`, `--version`, and a node that cannot start."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+import node as node_package
+from node.app import Node, StartFailed
+from tests.node.served import ServedNode
+from tests.node.test_config import steled
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data directory of a node that has some data and was stopped."""
+    node = ServedNode(tmp_path_factory.mktemp("stopped")).start()
+    node.ledger("books")
+    for n in range(20):
+        node.ask("PUT", f"/v1/ledgers/books/tables/cars/documents/{n}", {"n": n})
+    node.stop()
+    return node.config.data_dir
+
+
+def test_fsck_of_sound_data_exits_0(stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert steled("fsck", str(stopped)) == 0
+    assert "22 blocks, 21 revisions: sound" in capsys.readouterr().out
+
+
+def test_fsck_reports_as_json(stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert steled("fsck", str(stopped), "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["sound"], report["blocks"], report["findings"]) == (True, 22, [])
+
+
+def test_fsck_names_damage_and_exits_1(
+    stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in stopped.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    table = max(tmp_path.glob("*.sst"), key=lambda each: each.stat().st_size)
+    data = bytearray(table.read_bytes())
+    data[len(data) // 3] ^= 1
+    table.write_bytes(data)
+    assert steled("fsck", str(tmp_path)) == 1
+    assert "findings" in capsys.readouterr().out
+
+
+def test_fsck_of_what_is_no_store_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert steled("fsck", str(tmp_path)) == 2
+    assert "holds no store" in capsys.readouterr().err
+
+
+def test_fsck_of_a_running_node_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    node = ServedNode(tmp_path).start()
+    try:
+        # RocksDB's lock is one a process, so the check must run in another one.
+        import subprocess
+        import sys
+
+        checked = subprocess.run(
+            [sys.executable, "-m", "node.main", "fsck", str(node.config.data_dir)], capture_output=True, check=False
+        )
+        assert checked.returncode == 2
+        assert b"in use" in checked.stderr
+    finally:
+        node.stop()
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert steled("--version") == 0
+    assert capsys.readouterr().out.strip() == node_package.__version__
+
+
+@pytest.mark.parametrize("field", ["http_port", "raft_port"])
+def test_a_port_in_use_is_said_clearly(tmp_path: Path, field: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        served = ServedNode(tmp_path, {field: taken.getsockname()[1]})
+        served._thread.start()
+        with pytest.raises(StartFailed, match=f"{field}: port {taken.getsockname()[1]} is in use"):
+            served.run(Node(served.config, served.fatal.append).start())
+        served.halt()

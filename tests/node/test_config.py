@@ -1,0 +1,148 @@
+"""Settings: where they come from, and which are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+import node.main
+from node.config import Config, ConfigInvalid, Peer
+
+PEERS = tuple(
+    Peer(id=f"n{n}", zone="z", raft_host="127.0.0.1", raft_port=8500 + n, http_url=f"http://127.0.0.1:{8400 + n}")
+    for n in range(3)
+)
+
+
+def config(**settings: object) -> Config:
+    required = {"node_id": "n0", "data_dir": Path("d"), "log_key_file": Path("k")}
+    return Config(**{**required, **settings})  # type: ignore[arg-type]
+
+
+def test_alone_a_node_is_its_own_cluster() -> None:
+    (peer,) = config(http_port=1234).peers
+    assert (peer.id, peer.http_url, peer.raft_port) == ("n0", "http://127.0.0.1:1234", 8500)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"node_id": ""}, "node_id"),
+        ({"node_id": "a/b"}, "node_id"),
+        ({"cluster": "a b"}, "cluster"),
+        ({"zone": "+"}, "zone"),
+        ({"http_port": 0}, "http_port"),
+        ({"raft_port": 65536}, "raft_port"),
+        ({"commit_timeout_s": 0.0}, "commit_timeout_s"),
+        ({"commit_timeout_s": float("nan")}, "commit_timeout_s"),
+        ({"pending_commands_max": 0}, "pending_commands_max"),
+        ({"entries_in_flight_max": 65}, "entries_in_flight_max"),
+        ({"node_id": "n9", "peers": PEERS}, "peers"),
+        ({"peers": (PEERS[0], PEERS[0])}, "peers"),
+        ({"peers": PEERS * 4}, "peers"),
+        ({"peers": (dataclasses.replace(PEERS[0], http_url="ftp://x"),)}, "peers"),
+        ({"peers": (dataclasses.replace(PEERS[0], http_url="http://x/path"),)}, "peers"),
+        ({"peers": (dataclasses.replace(PEERS[0], raft_port=0),)}, "peers"),
+        ({"http_host": "0.0.0.0"}, "http_host"),
+        ({"raft_host": "::"}, "raft_host"),
+        ({"http_host": "example.org"}, "http_host"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_named(settings: dict[str, object], field: str) -> None:
+    with pytest.raises(ConfigInvalid, match=f"^{field}: "):
+        config(**settings)
+
+
+def test_beyond_loopback_only_when_told() -> None:
+    assert config(http_host="0.0.0.0", raft_host="::", insecure=True).insecure
+    for host in ("127.0.0.1", "127.3.2.1", "::1", "localhost"):
+        assert config(http_host=host).http_host == host
+
+
+@pytest.mark.parametrize("peer", [*PEERS, dataclasses.replace(PEERS[0], raft_host="::1")])
+def test_a_peer_is_written_as_it_is_read(peer: Peer) -> None:
+    assert Peer.parse(str(peer)) == peer
+
+
+@pytest.mark.parametrize("text", ["", "n0", "n0,z,host,http://x", "n0,z,host:port,http://x", "a,b,c:1,d,e"])
+def test_a_malformed_peer_is_refused(text: str) -> None:
+    with pytest.raises(ConfigInvalid, match="^peers: "):
+        Peer.parse(text)
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
+    """What `steled serve` would have served."""
+    seen: list[Config] = []
+
+    async def run(config: Config) -> None:
+        seen.append(config)
+
+    monkeypatch.setattr(node.main, "run", run)
+    return seen
+
+
+def steled(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as exited:
+        node.main.main(arguments)
+    assert isinstance(exited.value.code, int)
+    return exited.value.code
+
+
+def test_flag_beats_environment_beats_file_beats_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: list[Config]
+) -> None:
+    file = tmp_path / "steled.toml"
+    peers = ", ".join(f'"{peer}"' for peer in PEERS)
+    file.write_text(
+        'node_id = "n1"\ndata_dir = "d"\nlog_key_file = "k"\nzone = "file"\nhttp_port = 1\nraft_port = 1\n'
+        f"peers = [{peers}]\n"
+    )
+    monkeypatch.setenv("STELED_HTTP_PORT", "2")
+    monkeypatch.setenv("STELED_RAFT_PORT", "2")
+    assert steled("serve", "--config", str(file), "--raft-port", "3") == 0
+    (config,) = served
+    assert (config.zone, config.http_port, config.raft_port, config.cluster) == ("file", 2, 3, "stele")
+    assert config.peers == PEERS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["serve", "--config", "/nowhere.toml"], "config: there is no file"),
+        (["serve"], "node"),
+        (["serve", "--node-id", "n0", "--data-dir", "d", "--log-key-file", "k", "--http-port", "x"], "http-port"),
+        (["serve", "--node-id", "n0", "--data-dir", "d", "--log-key-file", "k", "--http-port", "0"], "http_port"),
+        (["serve", "--node-id", "n0", "--data-dir", "d", "--log-key-file", "k", "--colour", "red"], "colour"),
+        (["reign"], "reign"),
+        (["demo", "--nodes", "0"], "nodes"),
+        (["demo", "--port", "65535"], "port"),
+    ],
+)
+def test_wrong_use_exits_2_and_says_why(
+    arguments: list[str], said: str, served: list[Config], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert steled(*arguments) == 2
+    assert said in capsys.readouterr().err
+    assert served == []
+
+
+def test_an_unknown_setting_in_the_file_is_refused(
+    tmp_path: Path, served: list[Config], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "steled.toml"
+    file.write_text('node_id = "n1"\ndata_dir = "d"\nlog_key_file = "k"\ncolour = "red"\n')
+    assert steled("serve", "--config", str(file)) == 2
+    assert "colour" in capsys.readouterr().err
+
+
+def test_a_log_key_that_is_none_fails_without_showing_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("SECRET")
+    code = steled("serve", "--node-id", "n0", "--data-dir", str(tmp_path / "d"), "--log-key-file", str(key))
+    said = capsys.readouterr().err
+    assert (code, "log_key_file" in said, "SECRET" in said) == (1, True, False)
