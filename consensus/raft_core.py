@@ -28,7 +28,7 @@ class RaftCore(RaftRules):
 
     def match_index(self, peer_id: str) -> int | None:
         """The last entry `peer_id` is known to hold; None unless this node leads."""
-        if self.role is not Role.LEADER:
+        if not self.leads:
             return None
         return self._log.synced_index if peer_id == self.node_id else self._followers[peer_id].match_index
 
@@ -41,7 +41,7 @@ class RaftCore(RaftRules):
         ids begin again with 1 after a restart, and a late answer would be taken for another command's.
         """
         self._check_running()
-        if self.role is not Role.LEADER:
+        if not self.leads:
             raise NotLeader(self.leader_id)
         if len(payload) > limits.ENTRY_PAYLOAD_SIZE_BYTES_MAX:
             raise ProposalTooLarge(len(payload), limits.ENTRY_PAYLOAD_SIZE_BYTES_MAX)
@@ -56,7 +56,7 @@ class RaftCore(RaftRules):
         Raises NotLeader, and ReadFailed when too many wait.
         """
         self._check_running()
-        if self.role is not Role.LEADER:
+        if not self.leads:
             raise NotLeader(self.leader_id)
         self.reads.add(completion)
 
@@ -64,7 +64,7 @@ class RaftCore(RaftRules):
         """Messages to `peer_id` have a way again; what was sent on the last one may be lost."""
         node = self._nodes[peer_id]
         self._SyncObj__onNodeConnected(node)
-        if self.role is Role.LEADER:
+        if self.leads:
             self._followers[peer_id].restart()
         elif self.role is Role.CANDIDATE:
             self._ask_for_vote(peer_id)
@@ -107,10 +107,10 @@ class RaftCore(RaftRules):
         try:
             self._log.sync()
             self._stock_tick()
-            if self.role is Role.CANDIDATE:
-                self._campaign()
-            elif self.role is Role.LEADER:
+            if self.leads:
                 self._advance_reads()
+            elif self.role is Role.CANDIDATE:
+                self._campaign()
             self._log.sync()
         except BaseException:
             self.stop()

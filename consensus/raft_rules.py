@@ -84,6 +84,10 @@ class RaftRules(StockEngine):
         return Role(self._SyncObj__raftState)
 
     @property
+    def leads(self) -> bool:
+        return self._SyncObj__raftState == Role.LEADER
+
+    @property
     def term(self) -> int:
         return self._SyncObj__raftCurrentTerm
 
@@ -138,7 +142,7 @@ class RaftRules(StockEngine):
         log = self._log
         granted = (
             message.term == self.term
-            and self.role is not Role.LEADER
+            and not self.leads
             and self._SyncObj__votedForNodeId in (None, node.id)
             and (message.last_term, message.last_index) >= (log.last_term, log.last_index)
         )
@@ -193,7 +197,7 @@ class RaftRules(StockEngine):
             refusal = AppendResponse(self.term, False, message.prev_index, 0, 0, message.round)
             self._outbox.put(node.id, refusal)
             return
-        if self.role is Role.LEADER:
+        if self.leads:
             raise InvariantBroken(f"{node.id} and {self.node_id} both lead term {self.term}")
         self._SyncObj__setState(Role.FOLLOWER)
         self._SyncObj__raftLeader = node
@@ -210,13 +214,13 @@ class RaftRules(StockEngine):
 
     def _on_append_response(self, node: Node, message: AppendResponse) -> None:
         """F3: an answer to an older leadership acknowledges nothing of this one (thesis section 3.6.2)."""
-        if self.role is not Role.LEADER or message.term != self.term:
+        if not self.leads or message.term != self.term:
             return
         self._SyncObj__lastResponseTime[node] = self._clock()
         self._SyncObj__raftMatchIndex[node] = self._followers.answered(node.id, message)
 
     def _check_answer(self, message: AppendResponse) -> None:
-        if self.role is Role.LEADER and message.log_index > self._log.last_index:
+        if self.leads and message.log_index > self._log.last_index:
             raise MalformedMessage(f"an answer for entry {message.log_index}, which was never sent")
 
     def _SyncObj__sendAppendEntries(self) -> None:
@@ -290,7 +294,7 @@ class RaftRules(StockEngine):
             )
             for index, each in enumerate(records, first):
                 self._apply(index, each)
-        return self.role is Role.LEADER and self._followers.any_to_send(self.commit_index)
+        return self.leads and self._followers.any_to_send(self.commit_index)
 
     def _apply(self, index: int, record_bytes: bytes) -> None:
         result: object = None

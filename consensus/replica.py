@@ -101,7 +101,7 @@ class Replica:
     @property
     def is_leader(self) -> bool:
         """Whether this member takes proposals. Another one may already have been elected."""
-        return not self._stopped and self._core is not None and self._core.role is Role.LEADER
+        return not self._stopped and self._core is not None and self._core.leads
 
     @property
     def leader_id(self) -> str | None:

@@ -102,9 +102,10 @@ class TcpTransport:
             task.cancel()
         if self._server is not None:
             self._server.close()
-        links: list[Inbound | Outbound] = [*self._strangers, *self._inbound.values(), *self._outbound.values()]
-        for link in links:
+        for link in [*self._strangers, *self._inbound.values()]:
             link.abort()
+        for peer_link in self._outbound.values():
+            peer_link.abort()
 
     async def stop(self) -> None:
         """As `abort`, and returns once everything is closed."""

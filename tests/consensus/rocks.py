@@ -18,7 +18,9 @@ class RocksStore:
         self._synced.sync = True
         self.batches = 0
 
-    def write(self, puts: Sequence[tuple[bytes, bytes]], delete_ranges: Sequence[tuple[bytes, bytes]]) -> None:
+    def write(
+        self, puts: Sequence[tuple[bytes, bytes]], delete_ranges: Sequence[tuple[bytes, bytes]]
+    ) -> None:
         batch = WriteBatch(raw_mode=True)
         for start, end in delete_ranges:
             batch.delete_range(start, end)

@@ -33,10 +33,16 @@ class Disk:
     def __init__(self, rng: random.Random) -> None:
         self.rows: dict[bytes, bytes] = {}
         self.failure_rate = 0.0
+        self.lies = False
+        self._before_last_write: dict[bytes, bytes] = {}
         self.on_synced: Callable[[], None] = lambda: None
         self._rng = rng
 
-    def write(self, puts: Sequence[tuple[bytes, bytes]], delete_ranges: Sequence[tuple[bytes, bytes]]) -> None:
+    def write(
+        self, puts: Sequence[tuple[bytes, bytes]], delete_ranges: Sequence[tuple[bytes, bytes]]
+    ) -> None:
+        if self.lies:
+            self._before_last_write = dict(self.rows)
         fails = self.failure_rate > 0 and self._rng.random() < self.failure_rate
         if not fails or self._rng.random() < 0.5:
             for start, end in delete_ranges:
@@ -46,6 +52,11 @@ class Disk:
             self.on_synced()
         if fails:
             raise DiskFailed("simulated")
+
+    def crash(self) -> None:
+        """An honest disk keeps everything; one that lies had not written its last batch yet."""
+        if self.lies:
+            self.rows = self._before_last_write
 
     def get(self, key: bytes) -> bytes | None:
         return self.rows.get(key)
@@ -126,6 +137,7 @@ class Faults:
     partitions_per_s: float = 1.0
     crashes_per_s: float = 0.5
     disk_failure: float = 0.002
+    lying_disks: bool = False
 
 
 @dataclass(order=True)
@@ -153,6 +165,7 @@ class Simulation:
         for member in self.members:
             member.disk.on_synced = member.machine.synced
             member.disk.failure_rate = self.faults.disk_failure
+            member.disk.lies = self.faults.lying_disks
             self._start(member)
             self._tick(member)
 
@@ -167,7 +180,7 @@ class Simulation:
 
     def heal(self) -> None:
         """No more faults; within ten simulated seconds everybody must agree and take new work."""
-        self.faults = Faults(0.0, 0.0, 0.002, 0.0, 0.0, 0.0, 0.0)
+        self.faults = Faults(0.0, 0.0, 0.002, 0.0, 0.0, 0.0, 0.0, self.faults.lying_disks)
         self._set_blocked(set())
         for member in self.members:
             member.disk.failure_rate = 0.0
@@ -228,6 +241,7 @@ class Simulation:
         if member.core is not None:
             member.core = None
             member.machine.crash(self.rng)
+            member.disk.crash()
             self.after(self.rng.uniform(0.05, 1.5), lambda: self._start(member))
 
     def _tick(self, member: Member) -> None:

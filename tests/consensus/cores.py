@@ -1,0 +1,115 @@
+"""One RaftCore on a real store, driven by hand: its clock stands still until it is moved."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from consensus import record
+from consensus.config import Timing
+from consensus.errors import ConsensusError
+from consensus.log import DurableLog, LogStore
+from consensus.messages import Append, AppendResponse, Message, VoteResponse
+from consensus.raft_core import RaftCore
+from consensus.record import Kind
+from consensus.state_machine import StateMachine
+from tests.consensus.rocks import Recorder, RocksStore
+
+TIMING = Timing()
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Outcome:
+    """A completion that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.result: object = None
+        self.error: ConsensusError | None = None
+        self.told = False
+
+    def done(self) -> bool:
+        return self.told
+
+    def set_result(self, result: object) -> None:
+        self.result, self.told = result, True
+
+    def set_exception(self, error: ConsensusError) -> None:
+        self.error, self.told = error, True
+
+
+class Bench:
+    """A member n0 of a cluster, its store in `path`, and shorthands for what its peers would do."""
+
+    def __init__(self, path: Path, size: int = 3, machine: StateMachine | None = None) -> None:
+        self.store = RocksStore(path)
+        self.machine: StateMachine = machine or Recorder()
+        self.clock = Clock()
+        self.size = size
+        self.core = self.new_core(self.store)
+
+    def new_core(self, store: LogStore) -> RaftCore:
+        ids = [f"n{i}" for i in range(self.size)]
+        core = RaftCore(
+            "n0",
+            ids,
+            log=DurableLog(store),
+            state_machine=self.machine,
+            timing=TIMING,
+            clock=self.clock,
+            rng=random.Random(1),
+        )
+        for peer_id in ids[1:]:
+            core.peer_connected(peer_id)
+        return core
+
+    def restart(self) -> None:
+        """As after kill -9: what was not synced is gone."""
+        self.core = self.new_core(self.store)
+
+    def settle(self) -> list[tuple[str, Message]]:
+        """Settles, and lists what may be sent as (target, message)."""
+        return [(target, each) for target, messages in self.core.settle() for each in messages]
+
+    def wait(self, seconds: float) -> list[tuple[str, Message]]:
+        self.clock.now += seconds
+        return self.settle()
+
+    def elect(self) -> int:
+        """Makes n0 leader with the vote of n1; returns the term. Its messages are thrown away."""
+        self.wait(2 * TIMING.election_s_max)
+        if self.size > 1:
+            self.core.receive("n1", VoteResponse(self.core.term, True))
+        self.settle()
+        assert self.core.leads
+        return self.core.term
+
+    def acknowledge(self, peer_id: str, index: int | None = None, read_round: int = 0) -> None:
+        last_index = self.core.log.last_index if index is None else index
+        self.core.receive(peer_id, AppendResponse(self.core.term, True, last_index, 0, 0, read_round))
+
+    def answer_to(self, sender_id: str, message: Message) -> Message:
+        """What n0 answers to a message, once it is settled."""
+        self.core.receive(sender_id, message)
+        [answer] = [each for target, each in self.settle() if target == sender_id]
+        return answer
+
+
+def entries(first: int, *terms: int, payload: bytes = b"x") -> tuple[bytes, ...]:
+    """Records from index `first` on, of the given terms."""
+    return tuple(record.encode(first + i, term, Kind.REGULAR, payload) for i, term in enumerate(terms))
+
+
+def append(
+    term: int, prev: tuple[int, int] = (1, 0), records: tuple[bytes, ...] = (), commit_index: int = 1
+) -> Append:
+    """An append message; `prev` is (index, term)."""
+    return Append(term, prev[0], prev[1], records, commit_index, 0, 0)
