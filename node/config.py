@@ -45,7 +45,7 @@ class Peer:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """`id,zone,raft host:port,http url`, for example `n0,zone-a,127.0.0.1:8500,http://127.0.0.1:8400`.
+        """`id,zone,raft host:port,http url`, for example `n0,zone-a,127.0.0.1:7500,http://127.0.0.1:7400`.
 
         Raises ConfigInvalid.
         """
@@ -118,9 +118,9 @@ class Config:
     cluster: str = "stele"
     zone: str = "zone-a"
     http_host: str = "127.0.0.1"
-    http_port: int = 8400
+    http_port: int = 7400
     raft_host: str = "127.0.0.1"
-    raft_port: int = 8500
+    raft_port: int = 7500
     peers: Annotated[
         tuple[Peer, ...],
         Parameter(

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import json
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -211,14 +212,16 @@ class DemoCluster:
     def _say_ready(self) -> None:
         first = self._peers[0].http_url
         documents = f"{first}/v1/ledgers/{sample.LEDGER}/tables/{sample.TABLE}/documents"
+        stele = _stele_command()
         names = ", ".join(f"{peer.id} in {peer.zone}: {peer.http_url}" for peer in self._peers)
+        of_vehicle = f"{sample.LEDGER} {sample.TABLE} {sample.FIRST_VIN}"
         sys.stdout.write(
             f"\nStele serves.\n  {names}\n  API: {first}/docs\n"
             f"  verifier key of ledger {sample.LEDGER!r}: {self._verifier_key}\n\n"
             "Try:\n"
             f"""  curl -X PUT {documents}/my-car -d '{{"make": "Aurora", "owner": "me"}}'\n"""
-            f"  STELE_ENDPOINTS={first} stele history {sample.LEDGER} {sample.TABLE} {sample.FIRST_VIN}\n"
-            f"  STELE_ENDPOINTS={first} stele verify {sample.LEDGER}\n\n"
+            f"  {stele} document history {of_vehicle} --endpoints {first}\n"
+            f"  {stele} verify {sample.LEDGER} --endpoints {first} --key {self._verifier_key}\n\n"
             "Ctrl-C stops the cluster; its data stays.\n"
         )
         sys.stdout.flush()
@@ -231,6 +234,16 @@ def _check_free(port: int) -> None:
             probe.bind((_HOST, port))
         except OSError as error:
             raise DemoFailed(f"port: {port} is in use; choose another with --port") from error
+
+
+def _stele_command() -> str:
+    """How to call the client from the shell that the demo was started in, with no environment activated."""
+    script = Path(sys.executable).with_name("stele")
+    if not script.exists():
+        return f"{shlex.quote(sys.executable)} -m stele.cli"
+    if script.is_relative_to(Path.cwd()):
+        script = script.relative_to(Path.cwd())
+    return shlex.quote(str(script))
 
 
 def _say(text: str) -> None:

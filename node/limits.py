@@ -27,6 +27,9 @@ PATH_SEGMENTS_MAX = 9
 REQUEST_ID_LENGTH_MAX = 64
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
 
+LINGERING_TIMEOUT_S = 3.0
+"""How long the rest of a refused body is read and dropped, so that its sender gets to see the answer."""
+
 BODY_TIMEOUT_S = 30.0
 """A body that stops arriving for this long is given up: nothing of it is written."""
 

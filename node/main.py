@@ -72,7 +72,7 @@ def demo(
     *,
     data: Path = Path("stele-demo"),
     nodes: int = 3,
-    port: int = 8400,
+    port: int = 7400,
     ready_file: Path | None = None,
     sample: bool = True,
 ) -> int:

@@ -305,7 +305,7 @@ ROUTES = (
         leader="always",
         query=BulkQuery,
         headers=(IDEMPOTENCY_KEY, FIRST_LINE),
-        body=Content(NDJSON, schema={"type": "string"}),
+        body=Content(NDJSON, schema={"type": "string"}, required=False),
         answers={
             200: Answer(
                 "A line for each line, in order, then a line with `done` and the counts.",

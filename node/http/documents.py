@@ -159,7 +159,7 @@ def _within_page(revisions: list[Revision]) -> list[Revision]:
     return revisions
 
 
-_BODY = Content(JSON, schema={"type": "object"}, description="The document.")
+_BODY = Content(JSON, schema=schemas.DOCUMENT_SCHEMA, description="The document.")
 _WRITE_PROBLEMS = (
     "ledger-unknown",
     "table-unknown",

@@ -9,6 +9,7 @@ import msgspec
 
 from node.http.problems import CATALOGUE, CONTENT_TYPE, ProblemDocument
 from node.http.route import Answer, Content, Route
+from node.http.schemas import VALUE_SCHEMA
 
 _REF_TEMPLATE = "#/components/schemas/{name}"
 _PROBLEM_REF = {"$ref": "#/components/schemas/ProblemDocument"}
@@ -49,10 +50,7 @@ def build_document(routes: Sequence[Route], *, version: str) -> dict[str, Any]:
         contents = [answer.content for answer in route.answers.values()]
         structs += [content.struct for content in (*contents, route.body) if content and content.struct]
         structs.append(route.query)
-    schema_list, components = msgspec.json.schema_components(
-        list(dict.fromkeys(structs)), ref_template=_REF_TEMPLATE
-    )
-    del schema_list
+    _, components = msgspec.json.schema_components(list(dict.fromkeys(structs)), ref_template=_REF_TEMPLATE)
     queries = {route.query.__name__: components[route.query.__name__] for route in routes}
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -68,7 +66,10 @@ def build_document(routes: Sequence[Route], *, version: str) -> dict[str, Any]:
         "tags": [{"name": name} for name in dict.fromkeys(route.tag for route in routes)],
         "paths": paths,
         "components": {
-            "schemas": {name: schema for name, schema in components.items() if name not in queries}
+            "schemas": {
+                "Value": VALUE_SCHEMA,
+                **{name: schema for name, schema in components.items() if name not in queries},
+            }
         },
     }
 

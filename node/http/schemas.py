@@ -29,7 +29,23 @@ Key = Annotated[
         description="1 to 512 bytes of UTF-8 without control characters or '/', and not '.' or '..'.",
     ),
 ]
-Document = dict[str, Any]
+Document = Annotated[
+    dict[str, Any], Meta(extra_json_schema={"additionalProperties": {"$ref": "#/components/schemas/Value"}})
+]
+# What a document may hold, at any depth; no struct says it.
+VALUE_SCHEMA: dict[str, Any] = {
+    "description": "Any JSON value without numbers beyond ±(2^53-1).",
+    "anyOf": [
+        {"type": ["null", "boolean", "string"]},
+        {"type": "number", "minimum": -NUMBER_MAX, "maximum": NUMBER_MAX},
+        {"type": "array", "items": {"$ref": "#/components/schemas/Value"}},
+        {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/Value"}},
+    ],
+}
+DOCUMENT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": {"$ref": "#/components/schemas/Value"},
+}
 
 
 class Strict(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):

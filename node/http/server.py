@@ -173,6 +173,7 @@ class HttpServer(web.Server):
             keepalive_timeout=limits.KEEPALIVE_TIMEOUT_S,
             max_line_size=limits.REQUEST_LINE_SIZE_BYTES_MAX,
             max_field_size=limits.HEADER_SIZE_BYTES_MAX,
+            lingering_time=limits.LINGERING_TIMEOUT_S,
             read_bufsize=limits.READ_BUFFER_SIZE_BYTES,
         )
 

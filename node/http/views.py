@@ -41,11 +41,11 @@ async def view_for(services: Services, ledger: str, query: ReadQuery) -> View:
 
 
 def _seq_of(services: Services, ledger: str, query: ViewQuery) -> int | None:
+    """The block to show; of a block and a time, whichever is earlier."""
+    asked = None if query.as_of_seq is UNSET else query.as_of_seq
     if query.as_of is UNSET:
-        return None if query.as_of_seq is UNSET else query.as_of_seq
-    if query.as_of_seq is not UNSET:
-        raise Problem("invalid-parameter", "as_of and as_of_seq exclude each other", field="as_of")
+        return asked
     seq = services.store.seq_at(ledger, parse_moment("as_of", query.as_of))
     if seq is None:
         raise Problem("not-found", f"ledger {ledger!r} did not exist at that time", field="as_of")
-    return seq
+    return seq if asked is None else min(seq, asked)

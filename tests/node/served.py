@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from multidict import CIMultiDict
+
 from node.app import Node
 from node.checkpoints import create_log_key
 from node.config import Config
@@ -84,9 +86,17 @@ class ServedNode:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self) -> ServedNode:
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    def begin(self) -> None:
+        """Start without waiting for a leader."""
         self._thread.start()
         self.run(self.node.start())
+
+    def start(self) -> ServedNode:
+        self.begin()
         self.until_ready()
         return self
 
@@ -131,7 +141,7 @@ class ServedNode:
         try:
             connection.request(method, path, content, dict(headers or {}))
             response = connection.getresponse()
-            return Answer(response.status, dict(response.getheaders()), response.read())
+            return Answer(response.status, CIMultiDict(response.getheaders()), response.read())
         finally:
             connection.close()
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import node as node_package
-from node.app import Node, StartFailed
+from node.app import StartFailed
 from tests.node.served import ServedNode
 from tests.node.test_config import steled
 
@@ -58,11 +61,11 @@ def test_fsck_of_a_running_node_exits_2(tmp_path: Path, capsys: pytest.CaptureFi
     node = ServedNode(tmp_path).start()
     try:
         # RocksDB's lock is one a process, so the check must run in another one.
-        import subprocess
-        import sys
-
         checked = subprocess.run(
-            [sys.executable, "-m", "node.main", "fsck", str(node.config.data_dir)], capture_output=True, check=False
+            [sys.executable, "-m", "node.main", "fsck", str(node.config.data_dir)],
+            capture_output=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
         assert checked.returncode == 2
         assert b"in use" in checked.stderr
@@ -81,7 +84,6 @@ def test_a_port_in_use_is_said_clearly(tmp_path: Path, field: str) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         served = ServedNode(tmp_path, {field: taken.getsockname()[1]})
-        served._thread.start()
         with pytest.raises(StartFailed, match=f"{field}: port {taken.getsockname()[1]} is in use"):
-            served.run(Node(served.config, served.fatal.append).start())
+            served.begin()
         served.halt()

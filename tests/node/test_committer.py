@@ -55,7 +55,11 @@ async def test_a_lone_command_goes_at_once_and_followers_gather() -> None:
     assert [names for names, _ in proposer.proposed] == [["a"], ["b", "c odd", "d"]]
     proposer.answer(1)
     outcomes = await asyncio.gather(*others)
-    assert [outcome.created for outcome in outcomes if isinstance(outcome, LedgerChanged)] == [False, True, False]
+    assert [outcome.created for outcome in outcomes if isinstance(outcome, LedgerChanged)] == [
+        False,
+        True,
+        False,
+    ]
     await committer.close(1)
 
 

@@ -11,9 +11,18 @@ import node.main
 from node.config import Config, ConfigInvalid, Peer
 
 PEERS = tuple(
-    Peer(id=f"n{n}", zone="z", raft_host="127.0.0.1", raft_port=8500 + n, http_url=f"http://127.0.0.1:{8400 + n}")
+    Peer(
+        id=f"n{n}",
+        zone="z",
+        raft_host="127.0.0.1",
+        raft_port=8500 + n,
+        http_url=f"http://127.0.0.1:{8400 + n}",
+    )
     for n in range(3)
 )
+
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - what must be refused
 
 
 def config(**settings: object) -> Config:
@@ -23,7 +32,7 @@ def config(**settings: object) -> Config:
 
 def test_alone_a_node_is_its_own_cluster() -> None:
     (peer,) = config(http_port=1234).peers
-    assert (peer.id, peer.http_url, peer.raft_port) == ("n0", "http://127.0.0.1:1234", 8500)
+    assert (peer.id, peer.http_url, peer.raft_port) == ("n0", "http://127.0.0.1:1234", 7500)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +54,7 @@ def test_alone_a_node_is_its_own_cluster() -> None:
         ({"peers": (dataclasses.replace(PEERS[0], http_url="ftp://x"),)}, "peers"),
         ({"peers": (dataclasses.replace(PEERS[0], http_url="http://x/path"),)}, "peers"),
         ({"peers": (dataclasses.replace(PEERS[0], raft_port=0),)}, "peers"),
-        ({"http_host": "0.0.0.0"}, "http_host"),
+        ({"http_host": EVERYWHERE}, "http_host"),
         ({"raft_host": "::"}, "raft_host"),
         ({"http_host": "example.org"}, "http_host"),
     ],
@@ -56,7 +65,7 @@ def test_a_setting_that_cannot_work_is_named(settings: dict[str, object], field:
 
 
 def test_beyond_loopback_only_when_told() -> None:
-    assert config(http_host="0.0.0.0", raft_host="::", insecure=True).insecure
+    assert config(http_host=EVERYWHERE, raft_host="::", insecure=True).insecure
     for host in ("127.0.0.1", "127.3.2.1", "::1", "localhost"):
         assert config(http_host=host).http_host == host
 
@@ -68,7 +77,7 @@ def test_a_peer_is_written_as_it_is_read(peer: Peer) -> None:
 
 @pytest.mark.parametrize("text", ["", "n0", "n0,z,host,http://x", "n0,z,host:port,http://x", "a,b,c:1,d,e"])
 def test_a_malformed_peer_is_refused(text: str) -> None:
-    with pytest.raises(ConfigInvalid, match="^peers: "):
+    with pytest.raises(ConfigInvalid, match=r"^peers: "):
         Peer.parse(text)
 
 
@@ -113,8 +122,14 @@ def test_flag_beats_environment_beats_file_beats_default(
     [
         (["serve", "--config", "/nowhere.toml"], "config: there is no file"),
         (["serve"], "node"),
-        (["serve", "--node-id", "n0", "--data-dir", "d", "--log-key-file", "k", "--http-port", "x"], "http-port"),
-        (["serve", "--node-id", "n0", "--data-dir", "d", "--log-key-file", "k", "--http-port", "0"], "http_port"),
+        (
+            ["serve", "--node-id", "n0", "--data-dir", "d", "--log-key-file", "k", "--http-port", "x"],
+            "http-port",
+        ),
+        (
+            ["serve", "--node-id", "n0", "--data-dir", "d", "--log-key-file", "k", "--http-port", "0"],
+            "http_port",
+        ),
         (["serve", "--node-id", "n0", "--data-dir", "d", "--log-key-file", "k", "--colour", "red"], "colour"),
         (["reign"], "reign"),
         (["demo", "--nodes", "0"], "nodes"),

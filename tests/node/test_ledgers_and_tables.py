@@ -74,7 +74,13 @@ def test_a_table_has_the_state_of_the_time_that_is_asked_for(node: ServedNode, l
 def test_unknown_tables_and_ledgers(node: ServedNode, ledger: str) -> None:
     assert node.ask("GET", f"/v1/ledgers/{ledger}/tables/nowhere").slug == "table-unknown"
     assert node.ask("DELETE", f"/v1/ledgers/{ledger}/tables/nowhere").slug == "table-unknown"
-    for method, path in (("GET", ""), ("DELETE", ""), ("PUT", "/tables/t"), ("GET", "/tables"), ("GET", "/export")):
+    for method, path in (
+        ("GET", ""),
+        ("DELETE", ""),
+        ("PUT", "/tables/t"),
+        ("GET", "/tables"),
+        ("GET", "/export"),
+    ):
         assert node.ask(method, f"/v1/ledgers/nowhere{path}").slug == "ledger-unknown"
 
 

@@ -32,7 +32,11 @@ def test_all_operations_stand_in_one_block(node: ServedNode, ledger: str) -> Non
     answer = transact(node, ledger, put("a", 1), put("b", 2), delete("old"))
     assert answer.status == 200
     made = msgspec.json.decode(answer.body, type=schemas.TransactionAnswer)
-    assert [(revision.key, revision.version) for revision in made.revisions] == [("a", 0), ("b", 0), ("old", 1)]
+    assert [(revision.key, revision.version) for revision in made.revisions] == [
+        ("a", 0),
+        ("b", 0),
+        ("old", 1),
+    ]
     block = node.ask("GET", f"/v1/ledgers/{ledger}/blocks/{made.seq}").json
     assert block["header"]["revision_count"] == 3
     assert block["header"]["tx"] == made.tx
@@ -52,7 +56,13 @@ def test_one_bad_operation_refuses_them_all(node: ServedNode, ledger: str) -> No
         ([{"table": "cars", "key": "a", "version": 0}], None),
         ([{"table": "cars", "key": "a", "version": 1}], 0),
         ([{"table": "cars", "key": "new", "version": None}], None),
-        ([{"table": "cars", "key": "new", "version": None}, {"table": "cars", "key": "a", "version": None}], 1),
+        (
+            [
+                {"table": "cars", "key": "new", "version": None},
+                {"table": "cars", "key": "a", "version": None},
+            ],
+            1,
+        ),
     ],
 )
 def test_conditions_on_versions(
@@ -71,7 +81,9 @@ def test_conditions_on_versions(
     "condition",
     [{"table": "cars", "key": "a1"}, {"table": "cars", "prefix": "a"}, {"table": "cars"}],
 )
-def test_what_was_read_must_not_have_changed(node: ServedNode, ledger: str, condition: dict[str, Any]) -> None:
+def test_what_was_read_must_not_have_changed(
+    node: ServedNode, ledger: str, condition: dict[str, Any]
+) -> None:
     seq = transact(node, ledger, put("a1", 0)).json["seq"]
     first = transact(node, ledger, put("a1", 1), conditions=[condition], read_seq=seq)
     assert first.status == 200
@@ -131,7 +143,9 @@ def test_a_transaction_is_repeated_as_a_whole(node: ServedNode, ledger: str) -> 
     assert again.headers["Idempotent-Replayed"] == "true"
 
 
-def test_the_first_answer_outlives_a_restart(node: ServedNode, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_first_answer_outlives_a_restart(
+    node: ServedNode, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     directory = tmp_path_factory.mktemp("restarted")
     path, headers = "/v1/ledgers/l/tables/cars/documents/a", {"Idempotency-Key": "k1"}
     before = ServedNode(directory).start()

@@ -1,0 +1,135 @@
+"""Three real nodes: what only the leader can do is passed on to it, once."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from node.config import Peer
+from tests.node.served import STARTED_WITHIN_S, ServedNode, free_port
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ServedNode]]:
+    ports = [(free_port(), free_port()) for _ in range(3)]
+    peers = tuple(
+        Peer(
+            id=f"n{number}",
+            zone=f"zone-{number}",
+            raft_host="127.0.0.1",
+            raft_port=raft_port,
+            http_url=f"http://127.0.0.1:{http_port}",
+        )
+        for number, (http_port, raft_port) in enumerate(ports)
+    )
+    directory = tmp_path_factory.mktemp("cluster")
+    nodes = [
+        ServedNode(
+            directory,
+            {
+                "node_id": peer.id,
+                "data_dir": directory / peer.id,
+                "peers": peers,
+                "http_port": http_port,
+                "raft_port": raft_port,
+            },
+        )
+        for peer, (http_port, raft_port) in zip(peers, ports, strict=True)
+    ]
+    for node in nodes:
+        node.begin()
+    for node in nodes:
+        node.until_ready()
+    nodes[0].ledger("books")
+    yield nodes
+    for node in nodes:
+        if node.running:
+            node.stop()
+
+
+def leader_and_follower(cluster: list[ServedNode]) -> tuple[ServedNode, ServedNode]:
+    leader_id = cluster[0].ask("GET", "/v1/cluster").json["leader"]
+    leader = next(node for node in cluster if node.config.node_id == leader_id)
+    follower = next(node for node in cluster if node.config.node_id != leader_id)
+    return leader, follower
+
+
+def test_any_node_takes_a_write_and_a_strong_read(cluster: list[ServedNode]) -> None:
+    leader, _ = leader_and_follower(cluster)
+    for number, node in enumerate(cluster):
+        path = f"/v1/ledgers/books/tables/cars/documents/%C3%A4%20{number}"
+        written = node.ask("PUT", path, {"n": number}, {"X-Request-Id": f"r{number}"})
+        assert (written.status, written.headers["ETag"], written.headers["Location"]) == (201, '"0"', path)
+        assert written.headers["X-Stele-Node"] == leader.config.node_id
+        assert written.headers["X-Request-Id"] == f"r{number}"
+        for reader in cluster:
+            assert reader.ask("GET", path).json["data"] == {"n": number}
+            shown = reader.ask("GET", f"{path}?consistency=snapshot&min_seq={written.json['seq']}")
+            assert shown.headers["X-Stele-Node"] == reader.config.node_id
+            assert shown.json["data"] == {"n": number}
+
+
+def test_problems_heads_and_large_answers_pass_through(cluster: list[ServedNode]) -> None:
+    _, follower = leader_and_follower(cluster)
+    path = "/v1/ledgers/books/tables/cars/documents/large"
+    assert follower.ask("PUT", path, {"x": "a" * 1_000_000}).status == 201
+    assert len(follower.ask("GET", path).body) > 1_000_000
+    headed = follower.ask("HEAD", path)
+    assert (headed.status, headed.body, headed.headers["ETag"]) == (200, b"", '"0"')
+    assert follower.ask("PUT", path, b"{").slug == "invalid-json"
+    assert follower.ask("PUT", path, b"x" * ((1 << 20) + 1)).status == 413
+    assert follower.ask("PUT", path, {"n": 1}, {"If-Match": '"7"'}).slug == "version-mismatch"
+    assert follower.ask("GET", path, headers={"If-None-Match": '"0"'}).status == 304
+    assert follower.ask("GET", "/v1/ledgers/books/export").body.startswith(b'{"export":1')
+
+
+def test_a_bulk_load_streams_through_a_follower(cluster: list[ServedNode]) -> None:
+    _, follower = leader_and_follower(cluster)
+    body = b"".join(b'{"table":"cars","key":"b%d","data":{"n":%d}}\n' % (n, n) for n in range(3000))
+    answer = follower.ask("POST", "/v1/ledgers/books/bulk", body)
+    lines = [json.loads(line) for line in answer.body.splitlines()]
+    assert [line["line"] for line in lines[:-1]] == list(range(1, 3001))
+    assert lines[-1] == {"done": True, "accepted": 3000, "refused": 0}
+
+
+def test_all_nodes_sign_the_same_checkpoint_and_have_the_same_blocks(cluster: list[ServedNode]) -> None:
+    note = cluster[0].ask("GET", "/v1/ledgers/books/checkpoint").body
+    size = int(note.split(b"\n")[1])
+    exports = [
+        node.ask("GET", f"/v1/ledgers/books/export?consistency=snapshot&min_seq={size - 1}&to={size}").body
+        for node in cluster
+    ]
+    assert exports[0] == exports[1] == exports[2]
+    assert json.loads(exports[0].splitlines()[0])["checkpoint"].encode() == note
+
+
+def test_a_request_is_passed_on_once(cluster: list[ServedNode]) -> None:
+    leader, follower = leader_and_follower(cluster)
+    path = "/v1/ledgers/books/tables/cars/documents/once"
+    refused = follower.ask("PUT", path, {"n": 1}, {"X-Stele-Forwarded": "n9"})
+    assert (refused.status, refused.slug, refused.json["leader"]) == (503, "no-leader", leader.config.node_id)
+    assert refused.headers["Retry-After"] == "1"
+    assert leader.ask("PUT", path, {"n": 1}, {"X-Stele-Forwarded": "n9"}).status == 201
+
+
+def test_without_a_majority_writes_are_refused_and_snapshots_still_read(cluster: list[ServedNode]) -> None:
+    """The last test of the module: it stops two nodes."""
+    _, follower = leader_and_follower(cluster)
+    for node in cluster:
+        if node is not follower:
+            node.stop()
+    path = "/v1/ledgers/books/tables/cars/documents/large"
+    deadline = time.monotonic() + STARTED_WITHIN_S
+    while follower.ask("GET", "/readyz").status == 200:
+        # Until the follower notices, it passes requests on to a leader that is not there.
+        refused = follower.ask("PUT", path, {"n": 1})
+        assert (refused.status, refused.slug) == (503, "no-leader")
+        assert time.monotonic() < deadline
+    assert follower.ask("GET", "/readyz").slug == "no-leader"
+    assert follower.ask("PUT", path, {"n": 1}).slug == "no-leader"
+    assert follower.ask("GET", path).slug == "no-leader"
+    assert follower.ask("GET", f"{path}?consistency=snapshot").status == 200
+    assert follower.ask("GET", "/livez").status == 200
