@@ -38,6 +38,6 @@ class FrameReader:
                 if len(buffer) - body_start < size_bytes:
                     return
                 start = body_start + size_bytes
-                yield bytes(buffer[body_start:start])
+                yield bytes(memoryview(buffer)[body_start:start])
         finally:
             del buffer[:start]

@@ -48,7 +48,9 @@ GREETING_SIZE_BYTES_MAX = 1 << 10
 """The largest frame taken from someone who has not yet said who he is."""
 
 SEND_BUFFER_SIZE_BYTES_MAX = 32 << 20
-"""Bytes waiting for one peer's socket; beyond it messages are dropped, which Raft tolerates."""
+"""Bytes waiting for one peer's socket; beyond it messages are dropped, which Raft tolerates.
+
+Above FRAME_SIZE_BYTES_MAX, so that any one message fits an empty buffer."""
 
 INBOUND_CONNECTIONS_MAX = 64
 GREETING_TIMEOUT_S = 5.0

@@ -164,7 +164,7 @@ class Outbound(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return False
         waiting = self._transport.get_write_buffer_size()
-        return waiting == 0 or waiting + size_bytes <= limits.SEND_BUFFER_SIZE_BYTES_MAX
+        return waiting + size_bytes <= limits.SEND_BUFFER_SIZE_BYTES_MAX
 
     def write(self, frames: list[bytes]) -> None:
         if self._transport is not None:

@@ -106,6 +106,7 @@ class RaftCore(RaftRules):
         self._check_running()
         try:
             self._log.sync()
+            self._excuse_stall()
             self._stock_tick()
             if self.leads:
                 self._advance_reads()

@@ -64,6 +64,7 @@ class RaftRules(StockEngine):
         conf = settings(timing, self._on_role_changed)
         start(self, Node(node_id), self._nodes.values(), conf=conf, outbox=self._outbox, log=log, clock=clock)
         self._stock_tick = bind_tick(self, clock)
+        self._settled_at = clock()
         self._resume()
 
     def _resume(self) -> None:
@@ -133,6 +134,22 @@ class RaftRules(StockEngine):
     def _SyncObj__generateRaftTimeout(self) -> float:
         """Randomized election timeout (thesis section 3.4), from the injected generator."""
         return self._rng.uniform(self._timing.election_s_min, self._timing.election_s_max)
+
+    def _excuse_stall(self) -> None:
+        """A node that did not run (a slow sync, a stopped process) was deaf; its peers were not silent.
+
+        Before it deposes a leader, or itself, for silence, it gets two ticks to read what waits for it.
+        Silence is judged by timers only to make progress, never for safety (thesis section 3.9).
+        """
+        now = self._clock()
+        stalled_s, self._settled_at = now - self._settled_at, now
+        if stalled_s <= self._timing.heartbeat_s:
+            return
+        grace_s = 2 * self._timing.tick_s
+        self._SyncObj__raftElectionDeadline = max(self._SyncObj__raftElectionDeadline, now + grace_s)
+        heard_at = now - self._timing.leader_fallback_s + grace_s
+        for node, last_heard_at in self._SyncObj__lastResponseTime.items():
+            self._SyncObj__lastResponseTime[node] = max(last_heard_at, heard_at)
 
     # Elections.
 

@@ -94,6 +94,7 @@ class Replica:
     async def stop(self) -> None:
         """Leaves the group. Proposals that wait fail with OutcomeUnknown. Safe to call twice."""
         self._halt()
+        self._tell_leadership()
         await self._transport.stop()
 
     # What the node asks.
@@ -238,7 +239,6 @@ class Replica:
         if self._core is not None:
             self._core.stop()
         self._transport.abort()
-        self._tell_leadership()
 
     def _die(self, error: BaseException) -> None:
         """Fail-stop: what this member believes can no longer be trusted to be true or on disk."""
@@ -247,5 +247,6 @@ class Replica:
         logger.critical("replica %s stops: %s", self._config.node_id, error, exc_info=error)
         self._halt()
         self._on_fatal(error)
+        self._tell_leadership()
         if not isinstance(error, Exception):
             raise error

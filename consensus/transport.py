@@ -149,7 +149,7 @@ class TcpTransport:
                     lambda: link, peer.host, peer.port, ssl=self._security.client
                 )
                 await link.welcomed
-        except OSError as error:  # TimeoutError and ConnectionError are OSErrors.
+        except (OSError, UnicodeError) as error:  # Refused, timed out, closed; or no such host name.
             logger.debug("cannot reach %s: %s", peer.id, error)
             return False
         else:

@@ -80,12 +80,25 @@ class Bench:
         return [(target, each) for target, messages in self.core.settle() for each in messages]
 
     def wait(self, seconds: float) -> list[tuple[str, Message]]:
-        self.clock.now += seconds
-        return self.settle()
+        """Lets time pass, a tick at a time; lists what is sent meanwhile."""
+        sent: list[tuple[str, Message]] = []
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            self.clock.now = min(end, self.clock.now + TIMING.tick_s)
+            sent += self.settle()
+        return sent or self.settle()
+
+    def stand(self) -> list[tuple[str, Message]]:
+        """Lets time pass until n0 stands for election; lists what it then sends."""
+        term = self.core.term
+        sent: list[tuple[str, Message]] = []
+        while self.core.term == term:
+            sent = self.wait(TIMING.tick_s)
+        return sent
 
     def elect(self) -> int:
         """Makes n0 leader with the vote of n1; returns the term. Its messages are thrown away."""
-        self.wait(2 * TIMING.election_s_max)
+        self.stand()
         if self.size > 1:
             self.core.receive("n1", VoteResponse(self.core.term, True))
         self.settle()

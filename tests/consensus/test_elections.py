@@ -15,9 +15,34 @@ from tests.consensus.cores import TIMING, Bench, Outcome, append, entries
 def test_a_follower_without_a_leader_stands_for_election(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     assert bench.wait(TIMING.election_s_min / 2) == []
-    requests = bench.wait(TIMING.election_s_max)
+    requests = bench.stand()
     assert requests == [("n1", RequestVote(1, 1, 0)), ("n2", RequestVote(1, 1, 0))]
     assert bench.core.role is Role.CANDIDATE
+
+
+def test_a_node_that_did_not_run_reads_what_waits_for_it_before_it_stands(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.answer_to("n1", append(1))
+    bench.clock.now += 60.0
+    assert bench.settle() == []
+    bench.answer_to("n1", append(1))
+    assert bench.wait(TIMING.election_s_min * 0.9) == []
+    assert bench.core.leader_id == "n1"
+
+
+def test_a_leader_that_did_not_run_reads_what_waits_for_it_before_it_steps_down(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.elect()
+    bench.clock.now += 60.0
+    bench.settle()
+    assert bench.core.leads
+    bench.acknowledge("n1", 1)
+    bench.wait(TIMING.leader_fallback_s * 0.9)
+    assert bench.core.leads
+    bench.clock.now += 60.0
+    bench.settle()
+    bench.wait(3 * TIMING.tick_s)
+    assert bench.core.role is not Role.LEADER
 
 
 def test_a_leaders_message_postpones_the_election(tmp_path: Path) -> None:
@@ -39,7 +64,7 @@ def test_a_node_that_reaches_nobody_does_not_stand(tmp_path: Path) -> None:
 
 def test_a_request_whose_answer_is_lost_is_repeated_and_granted_again(tmp_path: Path) -> None:
     candidate, voter = Bench(tmp_path / "candidate"), Bench(tmp_path / "voter")
-    candidate.wait(2 * TIMING.election_s_max)
+    candidate.stand()
     request = RequestVote(candidate.core.term, 1, 0)
     assert voter.answer_to("n1", request) == VoteResponse(1, True)  # And this is lost.
     repeated = candidate.wait(TIMING.heartbeat_s * 1.1)
@@ -51,14 +76,14 @@ def test_a_request_whose_answer_is_lost_is_repeated_and_granted_again(tmp_path: 
 
 def test_a_candidate_asks_a_member_it_reaches_only_now(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    bench.wait(2 * TIMING.election_s_max)
+    bench.stand()
     bench.core.peer_connected("n2")
     assert bench.settle() == [("n2", RequestVote(1, 1, 0))]
 
 
 def test_one_voter_counts_once(tmp_path: Path) -> None:
     bench = Bench(tmp_path, size=5)
-    bench.wait(2 * TIMING.election_s_max)
+    bench.stand()
     for _ in range(5):
         bench.core.receive("n1", VoteResponse(1, True))
     assert bench.core.role is Role.CANDIDATE
@@ -70,8 +95,8 @@ def test_one_voter_counts_once(tmp_path: Path) -> None:
 
 def test_votes_of_another_term_do_not_count(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    bench.wait(2 * TIMING.election_s_max)
-    bench.wait(2 * TIMING.election_s_max)
+    bench.stand()
+    bench.stand()
     assert bench.core.term == 2
     bench.core.receive("n1", VoteResponse(1, True))
     assert bench.core.role is Role.CANDIDATE

@@ -286,7 +286,7 @@ def test_a_proposal_replaced_by_another_leader_is_an_unknown_outcome(tmp_path: P
     bench = replicating(tmp_path)
     [outcome] = propose(bench)
     bench.settle()
-    bench.answer_to("n1", append(9, (2, 1), entries(3, 9), commit_index=3))
+    bench.answer_to("n1", append(9, (2, bench.core.term), entries(3, 9), commit_index=3))
     assert isinstance(outcome.error, OutcomeUnknown)
     assert outcome.result is None
 

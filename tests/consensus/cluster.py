@@ -1,0 +1,92 @@
+"""Three replicas on loopback TCP, each with a RocksDB of its own, in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from consensus.config import Peer, ReplicaConfig
+from consensus.log import LogStore
+from consensus.replica import Replica
+from tests.consensus.rocks import Recorder, RocksStore
+
+DEADLINE_S = 10.0
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    """Waits for a condition; fails when it does not come true in time."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        await asyncio.sleep(0.005)
+
+
+class Cluster:
+    """Members n0, n1, n2 in zones z0, z1, z2; stopped and started one by one."""
+
+    def __init__(self, path: Path, size: int = 3) -> None:
+        self._path = path
+        self._sockets = [self._bound_socket(0) for _ in range(size)]
+        self.ports = [each.getsockname()[1] for each in self._sockets]
+        self.peers = tuple(Peer(f"n{i}", "127.0.0.1", port, f"z{i}") for i, port in enumerate(self.ports))
+        self.stores: dict[str, RocksStore] = {}
+        self.machines = {peer.id: Recorder() for peer in self.peers}
+        self.replicas: dict[str, Replica] = {}
+        self.fatal: list[tuple[str, BaseException]] = []
+
+    @staticmethod
+    def _bound_socket(port: int) -> socket.socket:
+        bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(("127.0.0.1", port))
+        return bound
+
+    async def __aenter__(self) -> Cluster:
+        for peer in self.peers:
+            await self.start(peer.id)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        for node_id in list(self.replicas):
+            await self.stop(node_id)
+        for unused in self._sockets:
+            unused.close()
+
+    async def start(self, node_id: str, log_store: LogStore | None = None) -> Replica:
+        number = int(node_id[1:])
+        listen_socket = self._sockets[number]
+        if listen_socket.fileno() < 0:
+            listen_socket = self._sockets[number] = self._bound_socket(self.ports[number])
+        self.stores[node_id] = RocksStore(self._path / node_id)
+        replica = Replica(
+            ReplicaConfig("test", node_id, self.peers),
+            log_store or self.stores[node_id],
+            self.machines[node_id],
+            lambda error: self.fatal.append((node_id, error)),
+            listen_socket=listen_socket,
+        )
+        self.replicas[node_id] = replica
+        await replica.start()
+        return replica
+
+    async def stop(self, node_id: str) -> None:
+        await self.replicas.pop(node_id).stop()
+        self.stores.pop(node_id).close()
+
+    async def leader(self) -> Replica:
+        """The leader that all running members agree on."""
+        found: list[Replica] = []
+
+        def agreed() -> bool:
+            found[:] = [each for each in self.replicas.values() if each.is_leader]
+            ids = {each.leader_id for each in self.replicas.values()}
+            return len(found) == 1 and ids == {found[0].status().node_id}
+
+        await until(agreed, "there is one leader")
+        return found[0]
+
+    def others(self, replica: Replica) -> list[Replica]:
+        return [each for each in self.replicas.values() if each is not replica]
