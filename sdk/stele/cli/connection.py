@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from stele.cli.exits import complain
 from stele.cli.output import Format, Printer
 from stele.client import BlockingClient, CheckpointFile, TrustPolicy
 from stele.client.limits import TIMEOUT_S_DEFAULT
@@ -38,6 +39,15 @@ class Connection:
             trust = TrustPolicy.on_first_use()
         return BlockingClient(self.endpoints, trust=trust, memory=self.memory(), timeout_s=self.timeout_s)
 
+    def trusted_key(self, client: BlockingClient, ledger: str) -> str:
+        """The key that `client` trusts for a ledger; says so when that is only since now."""
+        known = self.memory().pinned_key(client.endpoints, ledger)
+        key = client.ledger(ledger).verifier_key()
+        if self.verifier_key is None and known is None:
+            complain(f"trusting, from now on, the key that the server shows: {key}")
+            complain("compare it with what the operator publishes; the first time proves nothing")
+        return key
+
     def memory(self) -> CheckpointFile:
         """The checkpoints this user has seen."""
         return CheckpointFile(state_path())
@@ -54,6 +64,14 @@ class Output:
     def printer(self) -> Printer:
         return Printer(self.format)
 
+
+def _check_dash(kind: object, value: object) -> None:
+    if isinstance(value, str) and value.startswith("-") and value != "-":
+        raise ValueError(f"there is no option {value}")
+
+
+InputArgument = Annotated[str, Parameter(allow_leading_hyphen=True, validator=_check_dash)]
+"""A positional argument for which "-" means standard input."""
 
 CONNECTION = Connection()
 OUTPUT = Output()

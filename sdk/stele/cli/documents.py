@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from stele.cli.connection import CONNECTION, OUTPUT, Connection, Output
+from stele.cli.connection import CONNECTION, OUTPUT, Connection, InputArgument, Output
 from stele.cli.output import item_of
 from stele.cli.sources import read_data
 from stele.client.documents import ReadConsistency
@@ -24,7 +24,7 @@ def put(
     ledger: str,
     table: str,
     key: str,
-    data: str | None = None,
+    data: InputArgument | None = None,
     /,
     *,
     if_version: int | None = None,
@@ -58,7 +58,7 @@ def put(
 def add(
     ledger: str,
     table: str,
-    data: str | None = None,
+    data: InputArgument | None = None,
     /,
     *,
     idempotency_key: str | None = None,
@@ -112,6 +112,8 @@ def get(
         Verify, and show the proof. Without a key the one the server shows is trusted from now on.
     """
     with connection.open(first_use=proof) as client:
+        if proof:
+            connection.trusted_key(client, ledger)
         document = client.ledger(ledger).get(
             table,
             key,

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from itertools import chain, islice
 from typing import Any, Literal
 
@@ -31,14 +32,20 @@ _encoder = msgspec.json.Encoder()
 def item_of(value: msgspec.Struct) -> dict[str, Any]:
     """A struct as a JSON object, with times as the server writes them; what is absent is left out."""
     members: dict[str, Any] = {}
-    for field in msgspec.structs.fields(value):
-        member = getattr(value, field.name)
-        if member is None and field.default is None:
+    for name, encoded_name, optional in _members_of(type(value)):
+        member = getattr(value, name)
+        if member is None and optional:
             continue
         if isinstance(member, datetime):
-            member = member.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        members[field.encode_name] = member
+            member = member.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+        members[encoded_name] = member
     return members
+
+
+@cache
+def _members_of(kind: type[msgspec.Struct]) -> tuple[tuple[str, str, bool], ...]:
+    fields = msgspec.structs.fields(kind)
+    return tuple((field.name, field.encode_name, field.default is None) for field in fields)
 
 
 class Printer:

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
@@ -42,15 +43,18 @@ def key_rule(field_name: str | None, template: str | None) -> KeyOf | None:
     """How a document's key is made; None: the lines bring their keys. Raises UsageError."""
     if field_name is not None and template is not None:
         raise UsageError("--key and --key-template exclude each other")
-    if template is not None:
-        if not _placeholders.search(template):
-            raise UsageError('--key-template needs a field in braces, such as "{carrier}-{flight}" or "{#}"')
-        return lambda document, number: _placeholders.sub(
-            lambda found: _key_part(document, found.group(1), number), template
-        )
     if field_name is not None:
         return lambda document, number: _key_part(document, field_name, number)
-    return None
+    if template is None:
+        return None
+    # Text and field names take turns, beginning and ending with text.
+    texts_and_names = _placeholders.split(template)
+    if len(texts_and_names) == 1:
+        raise UsageError('--key-template needs a field in braces, such as "{carrier}-{flight}" or "{#}"')
+    parts = [(text, place % 2 == 1) for place, text in enumerate(texts_and_names)]
+    return lambda document, number: "".join(
+        [_key_part(document, text, number) if is_name else text for text, is_name in parts]
+    )
 
 
 def _key_part(document: dict[str, Any], name: str, number: int) -> str:
@@ -86,30 +90,40 @@ def ndjson_lines(source: Source, key_of: KeyOf | None) -> Iterator[BulkLine | by
 
 def csv_lines(source: Source, key_of: KeyOf | None, rules: CsvRules) -> Iterator[BulkLine]:
     """Rows of CSV as documents, their columns typed. Without a key rule the server makes the keys."""
-    text = _text_of(source)
-    names, rows = _csv_rows(text, rules.delimiter, source.name)
+    types: list[ColumnType] | None = None
+    if source.rewindable and not rules.all_text:
+        with _text_of(source) as text:
+            names, rows = _csv_rows(text, rules.delimiter, source.name)
+            types = infer(rows, names, rules.nulls)
+        source.rewind()
+    with _text_of(source) as text:
+        names, rows = _csv_rows(text, rules.delimiter, source.name)
+        if types is None:
+            sample = [] if rules.all_text else list(islice(rows, SAMPLE_ROWS_MAX))
+            types = infer(sample, names, rules.nulls)
+            rows = chain(sample, rows)
+        documents = records(
+            rows, names, _overridden(types, names, rules), nulls=rules.nulls, empty=rules.empty
+        )
+        for number, document in enumerate(documents, start=1):
+            yield BulkLine(key=None if key_of is None else key_of(document, number), data=document)
+
+
+def _overridden(types: Sequence[ColumnType], names: Sequence[str], rules: CsvRules) -> list[ColumnType]:
     unknown = sorted(set(rules.text) - set(names))
     if unknown:
         raise UsageError(f"--text names columns that are not there: {', '.join(unknown)}")
-    if rules.all_text:
-        types: list[ColumnType] = ["text"] * len(names)
-    elif source.rewindable:
-        types = infer(rows, names, rules.nulls)
-        text.detach()  # else it would close the stream, which is read a second time
-        source.rewind()
-        _, rows = _csv_rows(_text_of(source), rules.delimiter, source.name)
-    else:
-        sample = list(islice(rows, SAMPLE_ROWS_MAX))
-        types = infer(sample, names, rules.nulls)
-        rows = chain(sample, rows)
-    types = ["text" if name in rules.text else kind for name, kind in zip(names, types, strict=True)]
-    documents = records(rows, names, types, nulls=rules.nulls, empty=rules.empty)
-    for number, document in enumerate(documents, start=1):
-        yield BulkLine(key=None if key_of is None else key_of(document, number), data=document)
+    return ["text" if name in rules.text else kind for name, kind in zip(names, types, strict=True)]
 
 
-def _text_of(source: Source) -> io.TextIOWrapper:
-    return io.TextIOWrapper(source.stream, encoding="utf-8-sig", errors="strict", newline="")
+@contextmanager
+def _text_of(source: Source) -> Iterator[io.TextIOWrapper]:
+    """The source as text. Detached at the end, because a wrapper closes its stream when it goes."""
+    text = io.TextIOWrapper(source.stream, encoding="utf-8-sig", errors="strict", newline="")
+    try:
+        yield text
+    finally:
+        text.detach()
 
 
 def _csv_rows(text: io.TextIOWrapper, delimiter: str, name: str) -> tuple[list[str], Iterator[list[str]]]:
@@ -124,20 +138,22 @@ def _csv_rows(text: io.TextIOWrapper, delimiter: str, name: str) -> tuple[list[s
         raise InputError(f"{name} has no header line")
     if "" in names or len(set(names)) != len(names):
         raise InputError(f"{name}: every column needs a name of its own in the header line")
-    return names, _of_width(rows, len(names), name)
+    return names, rows
 
 
 def _checked(reader: Iterator[list[str]], name: str) -> Iterator[list[str]]:
+    """The header and the rows that are not empty, all of one width."""
+    width = 0
+    number = -1
     try:
         for row in reader:
-            if row:  # an empty line
-                yield row
+            if not row:
+                continue
+            number += 1
+            if len(row) != width:
+                if number:
+                    raise InputError(f"{name}: record {number} has {len(row)} cells, the header has {width}")
+                width = len(row)
+            yield row
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{name} is not CSV in UTF-8: {error}") from error
-
-
-def _of_width(rows: Iterator[Sequence[str]], width: int, name: str) -> Iterator[list[str]]:
-    for number, row in enumerate(rows, start=1):
-        if len(row) != width:
-            raise InputError(f"{name}: record {number} has {len(row)} cells, the header has {width}")
-        yield list(row)

@@ -38,9 +38,9 @@ class Source:
     def rewind(self) -> None:
         self.stream.seek(0)
 
-    def position_bytes(self) -> int:
-        """How far the file has been read; only for a source with a size."""
-        return self.raw.tell()
+    def position_bytes(self) -> int | None:
+        """How far the file has been read; None for a source without a size, such as a pipe."""
+        return self.raw.tell() if self.rewindable else None
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from stele.cli.columns import Empty
-from stele.cli.connection import CONNECTION, OUTPUT, Connection, Output
+from stele.cli.connection import CONNECTION, OUTPUT, Connection, InputArgument, Output
 from stele.cli.exits import Exit, complain
 from stele.cli.output import item_of
 from stele.cli.progress import progress_bar
@@ -30,7 +30,7 @@ transaction_app = App(name="transaction", help="Look at transactions.")
 
 def transact(
     ledger: str,
-    file: str,
+    file: InputArgument,
     /,
     *,
     idempotency_key: str | None = None,
@@ -109,7 +109,7 @@ LOAD_FLAGS = LoadFlags()
 def bulk(
     ledger: str,
     table: str,
-    file: str,
+    file: InputArgument,
     /,
     *,
     flags: LoadFlags = LOAD_FLAGS,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from stele.cli.connection import CONNECTION, OUTPUT, Connection, Output
+from stele.cli.connection import CONNECTION, OUTPUT, Connection, InputArgument, Output
 from stele.cli.exits import UsageError, complain
 from stele.cli.progress import Bar, progress_bar
 from stele.cli.sources import Source, opened
@@ -23,7 +24,7 @@ def verify(
     ledger: str | None = None,
     /,
     *,
-    file: str | None = None,
+    file: InputArgument | None = None,
     key: Annotated[str | None, Parameter(name="--key")] = None,
     connection: Connection = CONNECTION,
     output: Output = OUTPUT,
@@ -49,26 +50,15 @@ def verify(
     if file is not None:
         report = _verify_file(file, key)
     else:
-        with Connection(
-            endpoints=connection.endpoints, verifier_key=key, timeout_s=connection.timeout_s
-        ).open(first_use=True) as client:
+        connection = replace(connection, verifier_key=key)
+        with connection.open(first_use=True) as client:
             report = _verify_ledger(client, str(ledger), connection)
     output.printer().item(_report_item(report))
 
 
-def trusted_key(client: BlockingClient, ledger: str, connection: Connection) -> str:
-    """The key the client trusts for a ledger; says so when that is only since now."""
-    known = connection.memory().pinned_key(client.endpoints, ledger)
-    key = client.ledger(ledger).verifier_key()
-    if connection.verifier_key is None and known is None:
-        complain(f"trusting, from now on, the key that the server shows: {key}")
-        complain("compare it with what the operator publishes; the first time proves nothing about who signs")
-    return key
-
-
 def _verify_ledger(client: BlockingClient, ledger: str, connection: Connection) -> ExportReport:
     journal = client.ledger(ledger)
-    key = parse_key(trusted_key(client, ledger, connection))
+    key = parse_key(connection.trusted_key(client, ledger))
     checkpoint = journal.checkpoint()  # extends what is remembered, or raises
     lines = journal.export()
     first = next(lines, b"")
@@ -111,12 +101,12 @@ def _by_bytes(bar: Bar, source: Source) -> Callable[[int, int], None]:
 def _report_item(report: ExportReport) -> dict[str, Any]:
     signed = report.checkpoint is not None
     return {
-        "verified": "yes" if signed else "inner consistency only",
+        "result": "verified" if signed else "consistent in itself; no signature checked",
         "ledger": report.name,
         "ledger_id": report.ledger,
         "blocks": report.blocks,
         "revisions": report.revisions,
-        "documents": report.keys,
+        "keys": report.keys,
         "size": report.size,
         "root": None if report.root is None else report.root.hex(),
         "first_at": report.first_at,

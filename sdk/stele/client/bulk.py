@@ -9,6 +9,7 @@ When the window is full the source waits, when nothing new comes from the source
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from functools import partial
@@ -30,6 +31,8 @@ from stele.client.limits import (
     STALL_TIMEOUT_S,
 )
 from stele.client.transport import Request, Transport
+
+_logger = logging.getLogger("stele.client")
 
 OnAcknowledged = Callable[[list[Acknowledgement]], None]
 
@@ -178,6 +181,7 @@ class BulkLoad:
                 raise self._source_error from None
             if self._next == before or retry.backoff(error) is False:
                 raise
+            _logger.info("the load goes on from line %d over a new connection: %r", self._next, error)
             return False
         finally:
             self._deadline = None

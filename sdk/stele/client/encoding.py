@@ -6,7 +6,7 @@ datetime, date, UUID and Decimal values become JSON strings. The server makes th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -36,16 +36,26 @@ def append_json(value: Any, buffer: bytearray) -> None:
         _refuse_not_finite(value)
 
 
+_PLAIN = frozenset({str, int, bool, type(None)})
+
+
 def _refuse_not_finite(value: Any) -> None:
+    kind = type(value)
+    if kind in _PLAIN:
+        return
     if isinstance(value, float):
         if not math.isfinite(value):
             raise Invalid(f"this cannot be written as JSON: {value} is no JSON number")
+        return
+    members: Iterable[Any]
+    if kind is dict or isinstance(value, Mapping):
+        members = value.values()
     elif isinstance(value, msgspec.Struct):
-        for field in value.__struct_fields__:
-            _refuse_not_finite(getattr(value, field))
-    elif isinstance(value, Mapping):
-        for member in value.values():
-            _refuse_not_finite(member)
-    elif isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)):
-        for member in value:
+        members = (getattr(value, name) for name in value.__struct_fields__)
+    elif isinstance(value, Iterable) and not isinstance(value, bytes | bytearray):
+        members = value
+    else:
+        return
+    for member in members:
+        if type(member) not in _PLAIN:
             _refuse_not_finite(member)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 
@@ -18,6 +19,8 @@ from stele.client.limits import (
     STALL_TIMEOUT_S,
 )
 from stele.client.transport import Request, Transport
+
+_logger = logging.getLogger("stele.client")
 
 
 class ExportHead(msgspec.Struct):
@@ -71,6 +74,7 @@ async def export_lines(
             failures = failures + 1 if next_seq == before else 1
             if failures > EXPORT_FAILURES_MAX:
                 raise retry.final_error(error) from error
+            _logger.info("the export goes on from block %d over a new connection: %r", next_seq, error)
             await asyncio.sleep(RETRY_WAIT_INITIAL_S * 2**failures)
 
 

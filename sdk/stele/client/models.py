@@ -48,15 +48,15 @@ class Written(msgspec.Struct, frozen=True):
     at: datetime
 
 
-class Document(msgspec.Struct, frozen=True):
-    """One revision of a document. `proof` is there when it was asked for."""
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """One revision of a document. Lists leave out `tx`; `proof` is there when it was asked for."""
 
     key: str
     version: int
     seq: int
+    tx: str | None = None
     at: datetime
     data: dict[str, Any]
-    tx: str | None = None
     proof: dict[str, Any] | None = None
 
 

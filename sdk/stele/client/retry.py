@@ -74,4 +74,7 @@ def final_error(error: Exception) -> SteleError:
         return error
     if isinstance(error, TimeoutError):
         return Unavailable("no answer in time")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        reason = error.os_error.strerror or str(error.os_error)
+        return Unavailable(f"no node could be reached: {error.host}:{error.port}: {reason}")
     return Unavailable(f"no node could be reached: {str(error) or type(error).__name__}")
