@@ -77,6 +77,21 @@ def test_a_changed_consistency_proof_is_refused(size: int, data: Any) -> None:
             verify_consistency(m, n, steps, first, second)
 
 
+def test_a_path_past_the_root_is_too_long() -> None:
+    hashes = leaves(4)
+    with pytest.raises(InvalidProof, match="too long"):
+        verify_inclusion(hashes[0], 0, 4, [*merkle.path_in_leaves(hashes, 0), hashes[0]], root_of(hashes))
+    with pytest.raises(InvalidProof, match="too long"):
+        verify_consistency(1, 2, [hashes[1], hashes[2]], hashes[0], root_of(hashes[:2]))
+
+
+def test_equal_sizes_need_equal_roots() -> None:
+    root = root_of(leaves(5))
+    verify_consistency(5, 5, [], root, root)
+    with pytest.raises(InvalidProof):
+        verify_consistency(5, 5, [], root, root_of(leaves(4)))
+
+
 def test_hashes_of_another_length_are_refused() -> None:
     hashes = leaves(2)
     with pytest.raises(Malformed):

@@ -19,7 +19,7 @@ from stele.verify.errors import (
     Unsigned,
     VerificationError,
 )
-from stele.verify.note import VerifierKey, open_note
+from stele.verify.note import VerifierKey, cosignature_timestamp, open_note
 from stele.verify.tlog_proof import TlogProof
 from tests.verify.cosigning import cosign
 from tests.verify.journal import KEY, VERIFIER, sample
@@ -79,6 +79,29 @@ def test_a_changed_note_never_opens_with_other_text(position: int, byte: int) ->
 def test_malformed_notes(note: str | bytes) -> None:
     with pytest.raises(MalformedNote):
         open_note(note, [VERIFIER])
+
+
+def test_the_error_names_the_missing_part() -> None:
+    with pytest.raises(MalformedNote, match="empty line"):
+        open_note(f"x{SIGNATURE}\n", [VERIFIER])
+    with pytest.raises(MalformedNote, match="newline"):
+        open_note(f"hello\n\n{SIGNATURE}", [VERIFIER])
+
+
+def test_cosignatures_have_one_length_and_a_bounded_time() -> None:
+    assert cosignature_timestamp(b"\x7f" + b"\xff" * 7 + bytes(64)) == 2**63 - 1
+    for signature in (b"", bytes(71), bytes(73), b"\x80" + bytes(71)):
+        with pytest.raises(InvalidSignature):
+            cosignature_timestamp(signature)
+
+
+@pytest.mark.parametrize(
+    ("name", "algorithm", "size_bytes"),
+    [("", 1, 32), ("a b", 1, 32), ("a+b", 1, 32), ("a", 6, 32), ("a", 4, 31)],
+)
+def test_impossible_keys(name: str, algorithm: int, size_bytes: int) -> None:
+    with pytest.raises(InvalidVerifierKey):
+        VerifierKey(name, algorithm, bytes(size_bytes))
 
 
 def test_a_known_keys_wrong_signature_refuses_the_note() -> None:
