@@ -153,7 +153,7 @@ async def test_transactions_are_all_or_nothing(client: Client, ledger: str) -> N
 
 async def test_bulk_refuses_line_by_line_and_resumes(client: Client, ledger: str) -> None:
     here = client.ledger(ledger)
-    lines = [
+    lines: list[BulkLine | bytes] = [
         BulkLine(key="a", data={"n": 1}),
         BulkLine(key="../x", data={}),
         b'{"key":"b","data":{"n":1,"n":2}}',
@@ -171,7 +171,7 @@ async def test_bulk_refuses_line_by_line_and_resumes(client: Client, ledger: str
     assert (again.accepted, again.duplicates, again.refused) == (4, 4, 2)
     assert (await here.info()).size == size
     with pytest.raises(NotFound):
-        await client.ledger("nothing").bulk((BulkLine(key="a", data={}) for _ in range(100_000)))
+        await client.ledger("nothing").bulk(BulkLine(key="a", data={}) for _ in range(100_000))
 
 
 async def test_the_journal_is_read_proved_and_exported(single: Cluster, client: Client, ledger: str) -> None:

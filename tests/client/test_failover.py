@@ -31,10 +31,12 @@ def three(tmp_path: Path) -> Iterator[Cluster]:
 async def test_a_load_and_verified_reads_survive_killed_leaders(three: Cluster) -> None:
     """Every line is there once, in version 0, and what is read in between is verified."""
     acknowledged = 0
+    forward = asyncio.Event()
 
     def watch(acknowledgements: list[Acknowledgement]) -> None:
         nonlocal acknowledged
         acknowledged = acknowledgements[-1].line
+        forward.set()
 
     def lines() -> Iterator[BulkLine]:
         return (BulkLine(key=f"k{number:06d}", data={"n": number}) for number in range(LINES))
@@ -48,8 +50,9 @@ async def test_a_load_and_verified_reads_survive_killed_leaders(three: Cluster) 
         await ledger.create_table("t")
         load = asyncio.create_task(ledger.bulk(lines(), table="t", on_acknowledged=watch))
         for kill in range(KILLS):
-            while acknowledged < LINES * (kill + 1) // (KILLS + 2) and not load.done():
-                await asyncio.sleep(0.01)
+            while acknowledged < LINES * (kill + 1) // (KILLS + 2):
+                forward.clear()
+                await asyncio.wait_for(forward.wait(), 30)
             assert not load.done()
             three.kill(await leader_of(session, three))
             await ledger.put("t", f"other{kill}", {"kill": kill})

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from stele.client import (
     CheckpointFile,
@@ -21,6 +22,7 @@ from stele.client import (
     TrustPolicy,
     VerificationFailed,
 )
+from stele.format.note import SigningKey
 from tests.client.log import Log
 from tests.client.served import serving
 
@@ -221,6 +223,14 @@ async def test_nothing_is_verified_without_a_policy() -> None:
         assert not (await client.ledger("cars").checkpoint()).verified
         with pytest.raises(NotTrusted):
             await client.ledger("cars").get("default", "k1", verify=True)
+
+
+@pytest.mark.parametrize("seed", range(1, 40))
+def test_a_key_for_another_ledger_is_derived_exactly(seed: int) -> None:
+    """Base64 has plus signs of its own."""
+    log = Log(seed=seed)
+    boats = SigningKey("test/boats", Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32))
+    assert TrustPolicy(log.key.verifier_key()).key_of("boats") == boats.verifier_key()
 
 
 def test_the_key_of_one_ledger_covers_the_clusters_others() -> None:

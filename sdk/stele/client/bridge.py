@@ -28,6 +28,10 @@ class LoopThread:
         self._thread = threading.Thread(target=self._loop.run_forever, name="stele client", daemon=True)
         self._thread.start()
 
+    @property
+    def closed(self) -> bool:
+        return self._loop.is_closed()
+
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Begins `work` on the loop."""
         if self._loop.is_closed():
@@ -98,7 +102,8 @@ def blocking_iterator(
             while batch := self._loop.run(_next_batch(source)):
                 yield from batch
         finally:
-            self._loop.run(_close(source))
+            if not self._loop.closed:  # closing the loop has closed the source
+                self._loop.run(_close(source))
 
     return call
 

@@ -55,7 +55,7 @@ class TrustPolicy:
         for text in self._keys:
             if ledger_of(text) == ledger:
                 return text
-        clusters = {(cluster_of(text), text.rpartition("+")[2]) for text in self._keys}
+        clusters = {(cluster_of(text), text.split("+", 2)[2]) for text in self._keys}
         if len(clusters) != 1:
             raise NotTrusted(f"no trusted key names ledger {ledger!r}, and the keys are of several clusters")
         ((cluster, public),) = clusters
