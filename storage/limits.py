@@ -25,4 +25,4 @@ WAL_SIZE_BYTES_MAX = 256 << 20
 OPEN_FILES_MAX = 256
 
 TILE_CACHE_ENTRIES = 256
-"""Full tiles of one ledger (8 KiB each) kept in memory for proofs."""
+"""Full tiles of one ledger (about 40 KiB each with the nodes inside) kept in memory for proofs."""

@@ -8,9 +8,9 @@ root of a complete subtree of 256^level leaves. Only full tiles are stored; the 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from stele.format.merkle import consistency_proof, inclusion_proof, root_of_leaves, tree_root
+from stele.format.merkle import consistency_proof, inclusion_proof, node_hash, tree_root
 from storage import limits
 from storage.errors import InvariantBroken
 
@@ -22,62 +22,89 @@ TILE_SIZE_BYTES = TILE_WIDTH * HASH_SIZE_BYTES
 TileReader = Callable[[int, int], bytes]
 
 
+class Tile:
+    """The hashes of one tile and of every node above them inside it: `heights[h]` has those of height h.
+
+    Each node is hashed once, when its right child comes, so that proofs only look hashes up.
+    """
+
+    __slots__ = ("heights",)
+
+    def __init__(self, hashes: Iterable[bytes] = ()) -> None:
+        self.heights: list[list[bytes]] = [[] for _ in range(TILE_HEIGHT + 1)]
+        for each in hashes:
+            self.append(each)
+
+    def append(self, added: bytes) -> None:
+        for nodes in self.heights:
+            nodes.append(added)
+            if len(nodes) % 2:
+                return
+            added = node_hash(nodes[-2], added)
+
+    @property
+    def width(self) -> int:
+        return len(self.heights[0])
+
+    @property
+    def root(self) -> bytes:
+        """The root of a full tile."""
+        return self.heights[TILE_HEIGHT][0]
+
+
 class JournalTree:
     """The tree over `size` leaf hashes. `read_tile(level, index)` gives the bytes of a full tile."""
 
     def __init__(self, read_tile: TileReader) -> None:
         self.size = 0
         self._read_tile = read_tile
-        self._edge: list[list[bytes]] = [[]]
-        self._cache: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._edge = [Tile()]
+        self._cache: OrderedDict[tuple[int, int], Tile] = OrderedDict()
 
     def append(self, leaf: bytes) -> list[tuple[int, int, bytes]]:
         """Adds a leaf hash; returns the tiles that became full, as (level, index, bytes)."""
         self.size += 1
-        self._edge[0].append(leaf)
         full: list[tuple[int, int, bytes]] = []
-        level = 0
-        while len(self._edge[level]) == TILE_WIDTH:
-            hashes = self._edge[level]
-            full.append((level, (self.size >> (TILE_HEIGHT * (level + 1))) - 1, b"".join(hashes)))
-            self._edge[level] = []
-            level += 1
+        level, added = 0, leaf
+        while True:
             if level == len(self._edge):
-                self._edge.append([])
-            self._edge[level].append(root_of_leaves(hashes))
-        return full
+                self._edge.append(Tile())
+            tile = self._edge[level]
+            tile.append(added)
+            if tile.width < TILE_WIDTH:
+                return full
+            index = (self.size >> (TILE_HEIGHT * (level + 1))) - 1
+            full.append((level, index, b"".join(tile.heights[0])))
+            self._edge[level] = Tile()
+            level, added = level + 1, tile.root
 
     def load(self, size: int, leaf_hash_at: Callable[[int], bytes]) -> None:
         """Rebuilds the right edge of a stored tree: at most 255 leaves, and 255 full tiles a level."""
         self.size = size
         count = size
-        edge = [[leaf_hash_at(seq) for seq in range(count - count % TILE_WIDTH, count)]]
+        self._edge = [Tile(leaf_hash_at(seq) for seq in range(count - count % TILE_WIDTH, count))]
         level = 0
         while count >= TILE_WIDTH:
             count //= TILE_WIDTH
             first = count - count % TILE_WIDTH
-            tiles = (split_tile(self._read_tile(level, index)) for index in range(first, count))
-            edge.append([root_of_leaves(hashes) for hashes in tiles])
+            below = (Tile(split_tile(self._read_tile(level, index))) for index in range(first, count))
+            self._edge.append(Tile(tile.root for tile in below))
             level += 1
-        self._edge = edge
 
     def node(self, level: int, index: int) -> bytes:
         """The root of the complete subtree of 2^level leaves number `index`: a HashReader."""
-        tile_level, above = divmod(level, TILE_HEIGHT)
-        width = 1 << above
-        first = index << above
-        tile_index, offset = divmod(first, TILE_WIDTH)
+        tile_level, height = divmod(level, TILE_HEIGHT)
+        tile_index = (index << height) >> TILE_HEIGHT
+        place = index - (tile_index << (TILE_HEIGHT - height))
         full_tiles = self.size >> (TILE_HEIGHT * (tile_level + 1))
+        nodes: list[bytes] = []
         if tile_index < full_tiles:
-            tile = self._tile(tile_level, tile_index)
-            hashes = split_tile(tile[offset * HASH_SIZE_BYTES : (offset + width) * HASH_SIZE_BYTES])
+            nodes = self._tile(tile_level, tile_index).heights[height]
         elif tile_index == full_tiles and tile_level < len(self._edge):
-            hashes = self._edge[tile_level][offset : offset + width]
-        else:
-            hashes = []
-        if len(hashes) != width:
+            nodes = self._edge[tile_level].heights[height]
+        if place >= len(nodes):
             raise InvariantBroken(f"the tree of {self.size} leaves has no node {index} at level {level}")
-        return root_of_leaves(hashes)
+        return nodes[place]
 
     def root(self, size: int) -> bytes:
         """The root over the first `size` leaves."""
@@ -89,10 +116,10 @@ class JournalTree:
     def consistency(self, old_size: int, new_size: int) -> list[bytes]:
         return consistency_proof(old_size, new_size, self.node)
 
-    def _tile(self, level: int, index: int) -> bytes:
+    def _tile(self, level: int, index: int) -> Tile:
         tile = self._cache.get((level, index))
         if tile is None:
-            tile = self._read_tile(level, index)
+            tile = Tile(split_tile(self._read_tile(level, index)))
             self._cache[level, index] = tile
             if len(self._cache) > limits.TILE_CACHE_ENTRIES:
                 self._cache.popitem(last=False)
