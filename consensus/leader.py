@@ -69,7 +69,7 @@ class Followers:
         without such an entry, where the follower's entries of that term begin. One step a term."""
         if message.conflict_term:
             last_index = self._log.last_index_of_term(message.conflict_term)
-            if last_index is not None and last_index < message.log_index:
+            if last_index is not None:
                 return last_index + 1
         return message.conflict_index
 

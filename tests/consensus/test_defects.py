@@ -303,6 +303,26 @@ def test_f12_a_record_damaged_on_the_wire_is_not_staged(tmp_path: Path) -> None:
     assert bench.answer_to("n1", append(1, (1, 0), (good,))) == AppendResponse(1, True, 2, 0, 0, 0)
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        append(2, (1, 0), entries(3, 1)),
+        append(2, (1, 0), entries(2, 3)),
+        append(2, (1, 2), entries(2, 1)),
+        append(2, (1, 0), entries(2, 2, 1)),
+        append(2, (1, 3)),
+        append(2, (1, 0), entries(2, 2), commit_index=3),
+    ],
+    ids=["gap", "future term", "term falls at once", "term falls", "future previous", "commit beyond"],
+)
+def test_a_message_that_contradicts_itself_has_no_effect(tmp_path: Path, message: Append) -> None:
+    bench = Bench(tmp_path)
+    with pytest.raises(MalformedMessage):
+        bench.core.receive("n1", message)
+    assert bench.settle() == []
+    assert (bench.core.term, bench.core.log.last_index) == (0, 1)
+
+
 # An exception in apply repeats for ever.
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from consensus import limits
+from consensus import limits, record
 from consensus.errors import (
     LogCorrupt,
     MalformedMessage,
@@ -17,6 +17,8 @@ from consensus.errors import (
 )
 from consensus.log import DurableLog
 from consensus.messages import Append, AppendResponse, RequestVote
+from consensus.record import Kind
+from consensus.waiting import Proposals
 from tests.consensus.cores import TIMING, Bench, Outcome, append, entries
 from tests.consensus.rocks import Recorder
 
@@ -222,6 +224,7 @@ def test_a_read_waits_for_a_round_begun_after_it(tmp_path: Path) -> None:
     bench.core.read(first)
     [message] = appends_to(bench, "n1")
     bench.core.read(second)
+    assert appends_to(bench, "n1") == []  # One round at a time.
     bench.acknowledge("n1", read_round=message.round)
     sent = appends_to(bench, "n2")
     assert first.told
@@ -291,6 +294,17 @@ def test_a_proposal_replaced_by_another_leader_is_an_unknown_outcome(tmp_path: P
     assert outcome.result is None
 
 
+def test_only_the_proposer_of_the_very_entry_gets_its_result() -> None:
+    proposals, outcome, other = Proposals(), Outcome(), Outcome()
+    proposals.add(7, 2, 10, outcome)
+    proposals.add(8, 2, 10, other)
+    proposals.applied(7, 3, "of another")
+    proposals.applied(8, 2, "its own")
+    assert isinstance(outcome.error, OutcomeUnknown)
+    assert outcome.result is None
+    assert other.result == "its own"
+
+
 # Deleting the beginning of the log.
 
 
@@ -329,6 +343,20 @@ def test_a_follower_cuts_its_log_no_further_than_it_has_applied(tmp_path: Path) 
     # A late message from before the cut still finds its predecessor, or needs none.
     late = bench.answer_to("n1", append(1, (1, 0), records))
     assert late == AppendResponse(1, True, 41, 0, 0, 0)
+
+
+@pytest.mark.usefixtures("_keep_little")
+def test_entries_the_state_machine_would_ask_for_after_a_crash_are_kept(tmp_path: Path) -> None:
+    """No-ops pass it by: it may have applied far less than Raft has."""
+    bench = Bench(tmp_path)
+    no_ops = tuple(record.encode(index, 1, Kind.NO_OP, b"") for index in range(3, 42))
+    records = entries(2, 1) + no_ops
+    bench.core.receive("n1", Append(1, 1, 0, records, 41, 0, 41))
+    bench.settle()
+    assert (bench.core.applied_index, bench.machine.applied_index) == (41, 2)
+    assert bench.core.log.first_index == 2
+    bench.restart()
+    assert bench.core.applied_index == 2
 
 
 @pytest.mark.usefixtures("_keep_little")
