@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 import sys
@@ -157,5 +158,9 @@ async def run(config: Config) -> None:
         loop.add_signal_handler(number, stop.set)
     serving = Node(config)
     await serving.start()
+    # What exists now stays, so the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(limits.GARBAGE_THRESHOLD_OBJECTS)
     await stop.wait()
     await serving.stop()

@@ -58,6 +58,7 @@ class _Place:
 class Router:
     def __init__(self, routes: Iterable[Route]) -> None:
         self._root = _Place()
+        self._known: dict[tuple[str, str], tuple[Route, tuple[str, ...], str]] = {}
         for route in routes:
             self._add(route)
 
@@ -82,29 +83,45 @@ class Router:
 
         Raises Problem (route-unknown, method-not-allowed, invalid-name).
         """
+        # Most requests differ in the last name only: what stands before it was resolved for another one.
+        before, _, last = path.rpartition("/")
+        known = self._known.get((call.method, before))
+        if known is not None and last:
+            call.route, names, parameter = known
+            call.names = (*names, _decode_name(parameter, last))
+            return
+        call.route, found = self._walk(call.method, path)
+        call.names = tuple([_decode_name(parameter, segment) for parameter, segment in found])
+        if call.route.path.endswith("}"):
+            if len(self._known) >= limits.KNOWN_PATHS_MAX:
+                self._known.clear()
+            self._known[call.method, before] = call.route, call.names[:-1], found[-1][0]
+
+    def _walk(self, method: str, path: str) -> tuple[Route, list[tuple[str, str]]]:
+        """The route of a path, and its raw names with their parameters."""
         place = self._root
         found: list[tuple[str, str]] = []
-        segments = path.split("/", limits.PATH_SEGMENTS_MAX)
-        for segment in segments[1:]:
+        for segment in path.split("/", limits.PATH_SEGMENTS_MAX)[1:]:
             following = place.by_segment.get(segment)
             if following is None:
                 following = place.variable
                 if following is None or not segment:
-                    raise Problem(
-                        "route-unknown", "there is nothing at this address; GET /docs lists what there is"
-                    )
+                    raise _nothing_here()
                 found.append((following.parameter, segment))
             place = following
-        route = place.by_method.get(call.method)
+        route = place.by_method.get(method)
         if route is None:
-            raise _not_here(call.method, place)
-        call.route = route
-        call.names = tuple([_decode_name(parameter, segment) for parameter, segment in found])
+            raise _not_here(method, place)
+        return route, found
+
+
+def _nothing_here() -> Problem:
+    return Problem("route-unknown", "there is nothing at this address; GET /docs lists what there is")
 
 
 def _not_here(method: str, place: _Place) -> Problem:
     if not place.by_method:
-        return Problem("route-unknown", "there is nothing at this address; GET /docs lists what there is")
+        return _nothing_here()
     allowed = ", ".join(sorted(place.by_method))
     return Problem(
         "method-not-allowed", f"{method} is not possible here, only {allowed}", headers={"Allow": allowed}
