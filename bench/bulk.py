@@ -2,11 +2,16 @@
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from time import perf_counter
+from uuid import uuid4
 
 from bench import limits
 from bench.connection import Address, BenchmarkError
 from bench.documents import DOCUMENT_BYTES, key
+
+FindLeader = Callable[[], Awaitable[Address]]
 
 _DONE = re.compile(rb'\{[^{}]*"done":true[^{}]*\}')
 _ACCEPTED = re.compile(rb'"accepted":(\d+)')
@@ -21,24 +26,31 @@ def chunk(first: int, lines: int) -> bytes:
     return b"%x\r\n%b\r\n" % (len(body), body)
 
 
-async def load_stream(address: Address, path: str, first: int, documents: int) -> None:
+class StreamBroken(BenchmarkError):
+    """The stream ended early for a reason that passes, such as a change of leader."""
+
+
+async def load_stream(address: Address, path: str, load_id: str, first: int, documents: int) -> None:
     """Load documents over one stream; raises BenchmarkError unless every one was acknowledged."""
     reader, writer = await asyncio.open_connection(address.host, address.port)
     try:
         async with asyncio.timeout(limits.BULK_TIMEOUT_S), asyncio.TaskGroup() as both:
-            both.create_task(_send(writer, path, first, documents))
+            both.create_task(_send(writer, path, load_id, first, documents))
             both.create_task(_count(reader, documents))
     except* BenchmarkError as errors:
         raise errors.exceptions[0] from None
+    except* ConnectionError as errors:
+        raise StreamBroken(str(errors.exceptions[0])) from None
     except* TimeoutError:
         raise BenchmarkError(f"{documents} documents were not loaded in time") from None
     finally:
         writer.close()
 
 
-async def _send(writer: asyncio.StreamWriter, path: str, first: int, documents: int) -> None:
+async def _send(writer: asyncio.StreamWriter, path: str, load_id: str, first: int, documents: int) -> None:
     head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/x-ndjson\r\n"
-    writer.write(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n")
+    head += f"Idempotency-Key: {load_id}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    writer.write(head.encode())
     for offset in range(0, documents, limits.BULK_CHUNK_LINES):
         writer.write(chunk(first + offset, min(limits.BULK_CHUNK_LINES, documents - offset)))
         await writer.drain()
@@ -48,27 +60,53 @@ async def _send(writer: asyncio.StreamWriter, path: str, first: int, documents: 
 
 async def _count(reader: asyncio.StreamReader, documents: int) -> None:
     """Count acknowledgement lines (those of the chunk framing end in CR LF, theirs in LF alone)."""
-    lines, tail = 0, b""
+    lines, head, tail = 0, b"", b""
     while not tail.endswith(b"\r\n0\r\n\r\n"):
         data = await reader.read(1 << 16)
         if not data:
-            raise BenchmarkError(f"the stream ended after {lines} lines: {tail[-300:]!r}")
+            raise StreamBroken(f"the stream ended after {lines} lines: {tail[-300:]!r}")
         framing = data.count(b"\r\n") + (tail.endswith(b"\r") and data.startswith(b"\n"))
         lines += data.count(b"\n") - framing
         tail = (tail + data)[-1000:]
-        if lines == 0 and b"\r\n\r\n" in tail and b" 200 " not in tail[:20] and len(data) < 1000:
-            raise BenchmarkError(f"bulk was refused: {tail!r}")
+        head = head or tail[:12]
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise (StreamBroken if b" 503" in head else BenchmarkError)(f"bulk was refused: {tail!r}")
     done = _DONE.search(tail)
     accepted = _ACCEPTED.search(done[0]) if done else None
+    if accepted is None and b'"retryable":true' in tail:
+        raise StreamBroken(f"the load was broken off: {tail[-300:]!r}")
     if accepted is None or int(accepted[1]) != documents or lines != documents + 1:
         raise BenchmarkError(f"{documents} documents sent, {lines - 1} lines came back: {tail[-300:]!r}")
 
 
-async def load(address: Address, path: str, *, streams: int, documents: int, first: int = 0) -> float:
-    """Load ``documents`` over parallel streams; seconds from the first byte to the last answer."""
+@dataclass(frozen=True)
+class Loaded:
+    """What a load took. A stream that was broken off goes on where it stopped (`resumed` counts)."""
+
+    documents: int
+    elapsed_s: float
+    resumed: int = 0
+
+
+async def load(leader: FindLeader, path: str, *, streams: int, documents: int, first: int = 0) -> Loaded:
+    """Load ``documents`` over parallel streams, from the first byte to the last answer."""
     share = documents // streams
     began_s = perf_counter()
-    await asyncio.gather(
-        *(load_stream(address, path, first + number * share, share) for number in range(streams))
+    resumed = await asyncio.gather(
+        *(_load_until_done(leader, path, first + number * share, share) for number in range(streams))
     )
-    return perf_counter() - began_s
+    return Loaded(share * streams, perf_counter() - began_s, sum(resumed))
+
+
+async def _load_until_done(leader: FindLeader, path: str, first: int, documents: int) -> int:
+    """Repeat a stream under the same Idempotency-Key until it is through; how often it was repeated."""
+    load_id = uuid4().hex
+    for attempt in range(limits.BULK_ATTEMPTS_MAX):
+        try:
+            await load_stream(await leader(), path, load_id, first, documents)
+        except StreamBroken:
+            if attempt + 1 == limits.BULK_ATTEMPTS_MAX:
+                raise
+        else:
+            return attempt
+    raise AssertionError("the last attempt returns or raises")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import limits, processes
+from bench.bulk import Loaded
 from bench.connection import Address, BenchmarkError, ask, measure, request
 from bench.documents import DOCUMENT_BYTES, key
 
@@ -92,7 +93,7 @@ class Etcd:
         bodies = (json.dumps({"key": encoded(key(number).encode())}) for number in range(limits.KEYS))
         return [request("POST", "/v3/kv/range", body.encode()) for body in bodies]
 
-    async def load(self, streams: int, documents: int, seconds: float) -> tuple[int, float]:
+    async def load(self, streams: int, documents: int, seconds: float) -> Loaded:
         """etcd has no bulk load: it takes the largest transactions it allows, over parallel connections."""
         size = limits.ETCD_TRANSACTION_OPERATIONS
         bodies = (
@@ -102,7 +103,7 @@ class Etcd:
         result = await measure(await self.leader(), requests, connections=streams, seconds=seconds)
         if result.refused:
             raise BenchmarkError(f"etcd refused a transaction: {result.first_refusal}")
-        return size * len(result.latencies_s), result.elapsed_s
+        return Loaded(size * len(result.latencies_s), result.elapsed_s)
 
     async def check(self) -> None:
         leader = await self.leader()

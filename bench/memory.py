@@ -22,12 +22,12 @@ async def run(peer: Stele, documents: int, report: Callable[[str], None]) -> int
     loaded, highest = 0, 0
     while loaded < documents:
         share = min(limits.MEMORY_DOCUMENTS_A_STREAM, documents - loaded)
-        elapsed_s = await bulk.load(await peer.leader(), BULK_PATH, streams=1, documents=share, first=loaded)
+        part = await bulk.load(peer.leader, BULK_PATH, streams=1, documents=share, first=loaded)
         loaded += share
         if list(peer.pids()) != pids:
             raise BenchmarkError("a node was started again during the run")
         memory = [processes.memory_bytes(pid) for pid in pids]
         highest = max(highest, *(most for _, most in memory))
         now = "".join(f" {resident / 1e6:.0f} |" for resident, _ in memory)
-        report(f"| {loaded:,} | {share / elapsed_s:,.0f} |{now} {highest / 1e6:.0f} |")
+        report(f"| {loaded:,} | {share / part.elapsed_s:,.0f} |{now} {highest / 1e6:.0f} |")
     return highest

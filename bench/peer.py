@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from bench.bulk import Loaded
 from bench.connection import Address
 
 
@@ -38,11 +39,10 @@ class Peer(Protocol):
         """One linearizable read for each key."""
         ...
 
-    async def load(self, streams: int, documents: int, seconds: float) -> tuple[int, float]:
+    async def load(self, streams: int, documents: int, seconds: float) -> Loaded:
         """Write many documents the fastest way the peer has.
 
-        Returns how many were acknowledged and the seconds it took. A peer without a stream of its own
-        writes for ``seconds`` instead of a number of documents.
+        A peer without a stream of its own writes for ``seconds`` instead of a number of documents.
         """
         ...
 

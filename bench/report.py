@@ -32,7 +32,7 @@ def machine(folder: Path) -> list[str]:
         f"Machine: {processor}, {len(os.sched_getaffinity(0))} cores, {memory_gb:.0f} GB memory",
         f"System: {platform.system()} {platform.release()}, Python {platform.python_version()}, "
         f"data on {file_system(folder)}",
-        f"Time: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, load average before the start {os.getloadavg()[0]:.1f}",
+        f"Time: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, load average before {os.getloadavg()[0]:.1f}",
     ]
 
 

@@ -83,9 +83,8 @@ class Stele:
         # Reads are linearizable unless asked otherwise.
         return [request("GET", f"{TABLE}/documents/{key(number)}") for number in range(limits.KEYS)]
 
-    async def load(self, streams: int, documents: int, seconds: float) -> tuple[int, float]:
-        elapsed_s = await bulk.load(await self.leader(), BULK_PATH, streams=streams, documents=documents)
-        return documents // streams * streams, elapsed_s
+    async def load(self, streams: int, documents: int, seconds: float) -> bulk.Loaded:
+        return await bulk.load(self.leader, BULK_PATH, streams=streams, documents=documents)
 
     async def check(self) -> None:
         leader = await self.leader()

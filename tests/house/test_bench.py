@@ -67,26 +67,47 @@ async def test_a_closed_connection_ends_the_run() -> None:
             await measure(address, [request("GET", "/")], connections=1, seconds=5)
 
 
-@pytest.mark.parametrize(("answered", "loads"), [(500, True), (499, False)])
-async def test_bulk_believes_only_what_was_acknowledged(answered: int, loads: bool) -> None:
+async def bulk_server(answers: list[tuple[int, bytes]]) -> tuple[asyncio.Server, list[bytes]]:
+    """Answers one stream after another with so many lines and this last line."""
+    heads: list[bytes] = []
+
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        body = await reader.readuntil(b"\r\n0\r\n\r\n")
+        head, body = (await reader.readuntil(b"\r\n0\r\n\r\n")).split(b"\r\n\r\n", 1)
+        heads.append(head)
         assert body.count(b'"data"') == 500
+        lines, last = answers.pop(0)
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        lines = [b'{"line":%d}\n' % (number + 1) for number in range(answered)]
-        for line in [*lines, b'{"done":true,"accepted":%d,"refused":0}\n' % answered]:
+        for line in [b'{"line":%d}\n' % (number + 1) for number in range(lines)] + [last]:
             writer.write(b"%x\r\n%b\r\n" % (len(line), line))
         writer.write(b"0\r\n\r\n")
         await writer.drain()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0, limit=1 << 22)
+    return await asyncio.start_server(handle, "127.0.0.1", 0, limit=1 << 22), heads
+
+
+async def load_from(server: asyncio.Server) -> bulk.Loaded:
     address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
+
+    async def leader() -> Address:
+        return address
+
     async with server:
-        if loads:
-            assert await bulk.load(address, "/bulk", streams=1, documents=500) > 0
-        else:
-            with pytest.raises(BenchmarkError, match="500 documents sent"):
-                await bulk.load(address, "/bulk", streams=1, documents=500)
+        return await bulk.load(leader, "/bulk", streams=1, documents=500)
+
+
+async def test_bulk_believes_only_what_was_acknowledged() -> None:
+    server, _ = await bulk_server([(499, b'{"done":true,"accepted":500,"refused":0}\n')])
+    with pytest.raises(BenchmarkError, match="500 documents sent, 499"):
+        await load_from(server)
+
+
+async def test_bulk_goes_on_after_a_change_of_leader_under_the_same_key() -> None:
+    broken = b'{"done":false,"accepted":100,"refused":400,"error":{"retryable":true}}\n'
+    server, heads = await bulk_server([(500, broken), (500, b'{"done":true,"accepted":500,"refused":0}\n')])
+    loaded = await load_from(server)
+    assert (loaded.documents, loaded.resumed) == (500, 1)
+    assert b"Idempotency-Key: " in heads[0]
+    assert heads[0] == heads[1]
 
 
 def test_flights_are_real_and_numbers_are_whole() -> None:
