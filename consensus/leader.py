@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from consensus import limits
 from consensus.errors import InvariantBroken
@@ -14,6 +15,15 @@ from consensus.progress import Progress
 from consensus.stock import Outbox
 
 logger = logging.getLogger(__name__)
+
+
+class Standing(NamedTuple):
+    """What every message of one tick says of the leader; fields as in Append."""
+
+    term: int
+    commit_index: int
+    read_round: int
+    retain_index: int
 
 
 class Followers:
@@ -73,56 +83,36 @@ class Followers:
                 return last_index + 1
         return message.conflict_index
 
-    def send(
-        self,
-        peer_id: str,
-        *,
-        term: int,
-        commit_index: int,
-        read_round: int,
-        retain_index: int,
-        heartbeat: bool,
-    ) -> None:
+    def send(self, peer_id: str, standing: Standing, *, heartbeat: bool) -> None:
         """Puts into the outbox what this follower should get now; with `heartbeat`, at least one message."""
         progress = self._progress[peer_id]
         # Evaluated again after each batch: the window closes, or the log ends.
         while progress.may_send_entries(self._log.last_index):
-            self._append(peer_id, progress, True, term, commit_index, read_round, retain_index)
-            heartbeat = False
-        if heartbeat or progress.may_send_commit(commit_index):
-            self._append(peer_id, progress, False, term, commit_index, read_round, retain_index)
-
-    def _append(
-        self,
-        peer_id: str,
-        progress: Progress,
-        with_entries: bool,
-        term: int,
-        commit_index: int,
-        read_round: int,
-        retain_index: int,
-    ) -> None:
-        log = self._log
-        prev_index = progress.next_index - 1
-        prev_term = log.term_at(prev_index)
-        if prev_term is None:
-            raise InvariantBroken(f"the entry before {progress.next_index}, for {peer_id}, is deleted")
-        records: list[bytes] = []
-        if with_entries:
-            records = log.records(
+            records = self._log.records(
                 progress.next_index,
                 count_max=limits.BATCH_ENTRIES_MAX,
                 size_bytes_max=limits.BATCH_SIZE_BYTES_MAX,
             )
+            self._append(peer_id, standing, records)
+            heartbeat = False
+        if heartbeat or progress.may_send_commit(standing.commit_index):
+            self._append(peer_id, standing, [])
+
+    def _append(self, peer_id: str, standing: Standing, records: Sequence[bytes]) -> None:
+        progress = self._progress[peer_id]
+        prev_index = progress.next_index - 1
+        prev_term = self._log.term_at(prev_index)
+        if prev_term is None:
+            raise InvariantBroken(f"the entry before {progress.next_index}, for {peer_id}, is deleted")
         last_index = prev_index + len(records)
         message = Append(
-            term=term,
+            term=standing.term,
             prev_index=prev_index,
             prev_term=prev_term,
             entries=tuple(records),
-            commit_index=min(commit_index, last_index),
-            round=read_round,
-            retain_index=retain_index,
+            commit_index=min(standing.commit_index, last_index),
+            round=standing.read_round,
+            retain_index=standing.retain_index,
         )
         self._outbox.put(peer_id, message)
         progress.sent(last_index, sum(map(len, records)), message.commit_index)

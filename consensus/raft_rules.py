@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from consensus import follower, limits, record
 from consensus.config import Role, Timing
 from consensus.errors import InvariantBroken, LogCorrupt, MalformedMessage
-from consensus.leader import Followers
+from consensus.leader import Followers, Standing
 from consensus.log import DurableLog
 from consensus.messages import Append, AppendResponse, RequestVote, VoteResponse
 from consensus.record import Kind
@@ -249,16 +249,10 @@ class RaftRules(StockEngine):
             self._SyncObj__newAppendEntriesTime = now + self._timing.heartbeat_s
         retain_index = min(self._log.synced_index, self._followers.match_index_min(self._log.synced_index))
         self._retain_index = max(self._retain_index, retain_index)
+        standing = Standing(self.term, self.commit_index, self.reads.round, self._retain_index)
         for peer_id, node in self._nodes.items():
             if self.isNodeConnected(node):
-                self._followers.send(
-                    peer_id,
-                    term=self.term,
-                    commit_index=self.commit_index,
-                    read_round=self.reads.round,
-                    retain_index=self._retain_index,
-                    heartbeat=heartbeat,
-                )
+                self._followers.send(peer_id, standing, heartbeat=heartbeat)
 
     def _heartbeat_now(self) -> None:
         self._SyncObj__newAppendEntriesTime = float("-inf")
