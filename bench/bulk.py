@@ -68,8 +68,8 @@ async def _count(reader: asyncio.StreamReader, documents: int) -> None:
         framing = data.count(b"\r\n") + (tail.endswith(b"\r") and data.startswith(b"\n"))
         lines += data.count(b"\n") - framing
         tail = (tail + data)[-1000:]
-        head = head or tail[:12]
-        if not head.startswith(b"HTTP/1.1 200"):
+        head = (head + data)[:12]
+        if not b"HTTP/1.1 200".startswith(head):
             raise (StreamBroken if b" 503" in head else BenchmarkError)(f"bulk was refused: {tail!r}")
     done = _DONE.search(tail)
     accepted = _ACCEPTED.search(done[0]) if done else None
@@ -107,6 +107,7 @@ async def _load_until_done(leader: FindLeader, path: str, first: int, documents:
         except StreamBroken:
             if attempt + 1 == limits.BULK_ATTEMPTS_MAX:
                 raise
+            await asyncio.sleep(limits.BULK_RESUME_PAUSE_S)
         else:
             return attempt
     raise AssertionError("the last attempt returns or raises")
