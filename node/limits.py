@@ -107,7 +107,7 @@ FORWARD_CHUNK_SIZE_BYTES = 64 << 10
 
 # --- process ----------------------------------------------------------------------------------
 
-SHUTDOWN_REQUESTS_TIMEOUT_S = 10.0
+SHUTDOWN_REQUESTS_TIMEOUT_S = 5.0
 SHUTDOWN_COMMITS_TIMEOUT_S = 3.0
 KEEPALIVE_TIMEOUT_S = 75.0
 LISTEN_BACKLOG = 1_024
@@ -115,7 +115,7 @@ PEERS_MAX = 9
 """More voters make every commit slower and no safer in practice."""
 
 GARBAGE_THRESHOLD_OBJECTS = 50_000
-"""New objects before Python looks for cycles. Requests make thousands that live for a moment and have none."""
+"""New objects before Python looks for cycles. Requests make thousands that live for a moment without any."""
 
 FATAL_EXIT_CODE = 70
 """EX_SOFTWARE of sysexits.h: an invariant broke or the disk failed, and the node stopped itself."""

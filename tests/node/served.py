@@ -58,6 +58,7 @@ class ServedNode:
 
     directory: Path
     settings: dict[str, Any] = field(default_factory=dict)
+    timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
         key_file = self.directory / "log-key.pem"
@@ -137,7 +138,7 @@ class ServedNode:
     ) -> Answer:
         """One request on a connection of its own."""
         content = json.dumps(body).encode() if isinstance(body, dict) else body
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.timeout_s)
         try:
             connection.request(method, path, content, dict(headers or {}))
             response = connection.getresponse()
