@@ -19,7 +19,7 @@ from tests.house.tree import ROOT, relative
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHOWN_PORT = 7400
 NODES = 3
-SCRIPT_TIMEOUT_S = 100.0
+SCRIPT_TIMEOUT_S = 280.0
 
 DOCUMENTS = [
     path
@@ -53,6 +53,7 @@ def run(script: str, *, folder: Path, home: Path, path: str) -> None:
     assert finished.returncode == 0, f"{finished.stdout[-3000:]}\n{finished.stderr[-3000:]}"
 
 
+@pytest.mark.timeout(SCRIPT_TIMEOUT_S + 20)
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
 def test_commands_of_a_document_work(document: Path, cluster: Cluster, tmp_path: Path) -> None:
     script = "\n".join(BLOCK.findall(document.read_text(encoding="utf-8")))

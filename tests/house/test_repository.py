@@ -82,7 +82,7 @@ def wheel_content(project_folder: Path, into: Path) -> set[str]:
     subprocess.run(
         [*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", into, project_folder],
         check=True,
-        timeout=100,
+        timeout=110,
     )
     (wheel,) = into.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
