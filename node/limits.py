@@ -20,7 +20,10 @@ REQUEST_LINE_SIZE_BYTES_MAX = 8 << 10
 HEADER_SIZE_BYTES_MAX = 16 << 10
 QUERY_PARAMETERS_MAX = 16
 
-READ_BUFFER_SIZE_BYTES = 128 << 10
+CONNECTIONS_MAX = 2_048
+"""Open connections of clients. One more is closed at once."""
+
+READ_BUFFER_SIZE_BYTES = 64 << 10
 """What aiohttp reads ahead of a handler on one connection (it pauses the socket at twice this)."""
 
 PATH_SEGMENTS_MAX = 9

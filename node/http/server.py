@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import re
@@ -176,6 +177,12 @@ class HttpServer(web.Server):
             lingering_time=limits.LINGERING_TIMEOUT_S,
             read_bufsize=limits.READ_BUFFER_SIZE_BYTES,
         )
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if len(self._connections) > limits.CONNECTIONS_MAX:
+            # Each may hold a read buffer before any handler sees it, so their number needs a bound.
+            transport.abort()
 
     def __call__(self) -> web.RequestHandler:
         return _Protocol(self, loop=self._loop, **self._kwargs)

@@ -244,6 +244,26 @@ def test_expect_100_continue_is_answered(node: ServedNode, ledger: str) -> None:
         assert connection.recv(4096).startswith(b"HTTP/1.1 201 Created\r\n")
 
 
+def hangs_up(connection: socket.socket) -> bool:
+    """Whether the other side ends the connection without a word."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_one_connection_too_many_is_closed(node: ServedNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.until_idle()
+    with socket.create_connection(("127.0.0.1", node.port), timeout=60) as first:
+        first.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert first.recv(65536).startswith(b"HTTP/1.1 200")
+        monkeypatch.setattr("node.limits.CONNECTIONS_MAX", 0)
+        with socket.create_connection(("127.0.0.1", node.port), timeout=60) as second:
+            assert hangs_up(second)
+        first.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert first.recv(65536).startswith(b"HTTP/1.1 200")
+
+
 @pytest.mark.parametrize("sent", [b"", b'{"n"', b'{"n":1}'])
 def test_a_half_sent_body_writes_nothing(node: ServedNode, unwritten: str, sent: bytes) -> None:
     node.raw(
