@@ -127,6 +127,13 @@ def test_data_without_canonical_form_is_malformed(data: Members) -> None:
         check({**JOURNAL.answer(3, 0), "data": data})
 
 
+def test_text_that_utf8_cannot_hold_is_malformed() -> None:
+    answer = JOURNAL.answer(3, 0)
+    leaf = {**answer["proof"]["leaf"], "key": "\ud800"}
+    with pytest.raises(Malformed):
+        check({**answer, "key": "\ud800", "proof": {**answer["proof"], "leaf": leaf}})
+
+
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 JUNK: st.SearchStrategy[Any] = st.one_of(SCALARS, st.builds(list), st.builds(dict))
 

@@ -14,6 +14,7 @@ from stele.verify.checkpoint import TrustPolicy, parse_checkpoint, parse_checkpo
 from stele.verify.errors import (
     InvalidSignature,
     InvalidVerifierKey,
+    Malformed,
     MalformedNote,
     Mismatch,
     Unsigned,
@@ -220,3 +221,25 @@ def test_a_tlog_proof_ties_a_header_to_its_checkpoint() -> None:
     assert TlogProof.parse(str(proof)).verify(leaf, VERIFIER).size == journal.size
     with pytest.raises(VerificationError):
         proof.verify(bytes(32), VERIFIER)
+
+
+HASH_LINE = base64.b64encode(bytes(32)).decode() + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("c2sp.org/tlog-proof@v1\nindex 0\n", "empty line"),
+        ("c2sp.org/tlog-proof@v1\nindex 0\n\ncheckpoint", "empty line"),
+        ("c2sp.org/tlog-proof@v1\nindex 01\n\ncheckpoint\n", "index line"),
+        ("c2sp.org/tlog-proof@v1\n\ncheckpoint\n", "index line"),
+        (f"c2sp.org/tlog-proof@v1\nindex {2**63}\n\ncheckpoint\n", "index line"),
+        ("c2sp.org/tlog-proof@v1\nindex 0\nAAAA\n\ncheckpoint\n", "bytes of a hash"),
+        (f"c2sp.org/tlog-proof@v1\nindex 0\n{HASH_LINE * 65}\ncheckpoint\n", "hashes of a tlog-proof"),
+        ("x" * 1_000_001, "characters of a tlog-proof"),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_malformed_tlog_proofs(text: str, why: str) -> None:
+    with pytest.raises(Malformed, match=why):
+        TlogProof.parse(text)
