@@ -77,8 +77,7 @@ def ledger(stele: Stele) -> str:
     return name
 
 
-def start(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
+def start(*arguments: object, stdin: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
     """A command as a process of its own, with pipes."""
     command = [sys.executable, "-m", "stele.cli", *(str(argument) for argument in arguments)]
-    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen(command, **(pipes | options))
+    return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

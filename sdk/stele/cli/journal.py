@@ -21,7 +21,6 @@ from stele.client.memory import state_path
 from stele.verify.merkle import verify_consistency, verify_inclusion
 
 BLOCK_COLUMNS = ("seq", "kind", "at", "revision_count", "tx")
-PROGRESS_EVERY_BLOCKS = 256
 
 block_app = App(name="block", help="Look at the blocks of a journal.")
 checkpoint_app = App(name="checkpoint", help="Signed checkpoints of a journal.")
@@ -170,8 +169,7 @@ def export(
         with progress_bar("exporting", "blocks", total=head.to_seq - head.from_seq) as bar:
             for number, line in enumerate(lines, start=1):
                 destination.write(line + b"\n")
-                if number % PROGRESS_EVERY_BLOCKS == 0:
-                    bar.update(number, completed=number)
+                bar.update(number, completed=number)
 
 
 class Writable(Protocol):

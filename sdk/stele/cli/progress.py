@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 
 from rich.console import Console
 from rich.progress import (
@@ -21,6 +22,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+UPDATE_S = 0.1
+
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
@@ -36,10 +39,14 @@ class Bar:
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
         self._task = task
+        self._again_s = 0.0
 
-    def update(self, done: int, *, completed: float | None = None, total: float | None = None) -> None:
-        """`done` items are done; `completed` of `total` is how far the bar stands, if that is known."""
-        self._progress.update(self._task, done=done, completed=completed, total=total, refresh=False)
+    def update(self, done: int, *, completed: float | None = None) -> None:
+        """`done` items are done; `completed` is how far the bar stands, if known. Cheap to call."""
+        now_s = monotonic()
+        if now_s >= self._again_s:
+            self._again_s = now_s + UPDATE_S
+            self._progress.update(self._task, done=done, completed=completed)
 
 
 @contextmanager

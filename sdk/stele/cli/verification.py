@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -64,7 +64,14 @@ def _verify_ledger(client: BlockingClient, ledger: str, connection: Connection) 
     first = next(lines, b"")
     head = ExportHead.parse(first)
     with progress_bar("verifying", "blocks", total=head.to_seq) as bar:
-        report = verify_export(_chained(first, lines), key, progress=_by_blocks(bar))
+
+        def watched() -> Iterator[bytes]:
+            yield first
+            for number, line in enumerate(lines, start=1):
+                yield line
+                bar.update(number, completed=number)
+
+        report = verify_export(watched(), key)
     if report.size < checkpoint.size or head.checkpoint is None:
         raise Incomplete("blocks of the export", expected=f">= {checkpoint.size}", found=report.size)
     journal.admit(head.checkpoint)
@@ -76,26 +83,16 @@ def _verify_file(file: str, key: str | None) -> ExportReport:
         complain("without --key only inner consistency is checked, which shows damage but not forgery")
     trust = None if key is None else parse_key(key)
     with opened(file) as source, progress_bar("verifying", "blocks", total=source.size_bytes) as bar:
-        return verify_export(_lines(source), trust, progress=_by_bytes(bar, source))
+        return verify_export(_lines(source, bar), trust)
 
 
-def _lines(source: Source) -> Iterator[bytes]:
+def _lines(source: Source, bar: Bar) -> Iterator[bytes]:
+    number = -1  # the first line is the head
     # One byte more than the verifier takes, so that it sees when a line is too long.
     while line := source.stream.readline(EXPORT_LINE_SIZE_BYTES_MAX + 2):
+        number += 1
         yield line.removesuffix(b"\n")
-
-
-def _chained(first: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
-
-
-def _by_blocks(bar: Bar) -> Callable[[int, int], None]:
-    return lambda done, total: bar.update(done, completed=done, total=total)
-
-
-def _by_bytes(bar: Bar, source: Source) -> Callable[[int, int], None]:
-    return lambda done, total: bar.update(done, completed=source.position_bytes())
+        bar.update(number, completed=source.position_bytes())
 
 
 def _report_item(report: ExportReport) -> dict[str, Any]:

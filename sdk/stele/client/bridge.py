@@ -24,6 +24,8 @@ class LoopThread:
     """An event loop in a daemon thread of its own."""
 
     def __init__(self) -> None:
+        self.sources: set[AsyncGenerator[Any, None]] = set()
+        """Generators that blocking iterators draw from."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="stele client", daemon=True)
         self._thread.start()
@@ -54,20 +56,22 @@ class LoopThread:
             last.close()
             return
         try:
-            self.run(_end(last))
+            self.run(self._end(last))
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
 
-
-async def _end(last: Coroutine[Any, Any, None]) -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    await last
-    await asyncio.get_running_loop().shutdown_asyncgens()
+    async def _end(self, last: Coroutine[Any, Any, None]) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        # One after the other: shutdown_asyncgens() would close a generator and the one it draws from at once.
+        for source in tuple(self.sources):
+            await source.aclose()
+        await last
+        await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 class Bridged:
@@ -98,10 +102,12 @@ def blocking_iterator(
     @wraps(method)
     def call(self: Bridged, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
         source = method(self._inner, *args, **kwargs)
+        self._loop.sources.add(source)
         try:
             while batch := self._loop.run(_next_batch(source)):
                 yield from batch
         finally:
+            self._loop.sources.discard(source)
             if not self._loop.closed:  # closing the loop has closed the source
                 self._loop.run(_close(source))
 

@@ -13,6 +13,7 @@ import msgspec
 from stele.client import retry
 from stele.client.errors import ServerFailed
 from stele.client.limits import (
+    ATTEMPT_TIMEOUT_S,
     EXPORT_FAILURES_MAX,
     LINE_SIZE_BYTES_MAX,
     RETRY_WAIT_INITIAL_S,
@@ -88,7 +89,8 @@ async def _open(
     try:
         async for attempt in retry.attempts(transport.timeout_s):
             with attempt:
-                return await stack.enter_async_context(transport.open(request))
+                async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
+                    return await stack.enter_async_context(transport.open(request))
     except retry.RetryLater as later:
         raise later.error from later
     raise ServerFailed("no attempt was made")  # stamina yields at least one

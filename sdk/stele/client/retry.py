@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -75,6 +76,7 @@ def final_error(error: Exception) -> SteleError:
     if isinstance(error, TimeoutError):
         return Unavailable("no answer in time")
     if isinstance(error, aiohttp.ClientConnectorError):
-        reason = error.os_error.strerror or str(error.os_error)
+        number = error.os_error.errno
+        reason = os.strerror(number) if number else str(error.os_error)
         return Unavailable(f"no node could be reached: {error.host}:{error.port}: {reason}")
     return Unavailable(f"no node could be reached: {str(error) or type(error).__name__}")
