@@ -14,8 +14,8 @@ REFUSALS_KEPT_PER_LEDGER = 100_000
 
 LEDGERS_MAX = 1_000
 
-SCAN_LIMIT_MAX = 1_000
-"""Rows that one call of a view may return."""
+SCAN_LIMIT_MAX = 1_001
+"""Rows that one call of a view may return: a page of 1,000, and one to know whether there are more."""
 
 BLOCK_CACHE_SIZE_BYTES = 48 << 20
 WRITE_BUFFER_SIZE_BYTES = 16 << 20

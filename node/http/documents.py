@@ -120,14 +120,15 @@ async def list_documents(services: Services, call: Call) -> web.Response:
     ledger, table = call.names
     query = typed_query(call, ListQuery)
     view = await view_for(services, ledger, query)
-    found = view.scan(table, query.prefix, query.after, query.limit)
-    shown = _within_page(found)
+    # One more than the page tells whether there is a next one.
+    found = view.scan(table, query.prefix, query.after, query.limit + 1)
+    shown = _within_page(found[: query.limit])
     parts = [
         b'{"documents":[',
         b",".join([listed_document(revision) for revision in shown]),
         b'],"seq":%d' % view.seq,
     ]
-    if len(shown) < len(found) or len(found) == query.limit:
+    if len(shown) < len(found):
         parts.append(b',"next":' + encode(shown[-1].key))
     parts.append(b"}")
     return answer(b"".join(parts))

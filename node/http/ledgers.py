@@ -138,7 +138,7 @@ ROUTES = (
         tag="ledgers",
         query=ReadQuery,
         answers={200: Answer("The ledger.", Content(JSON, schemas.Ledger))},
-        problems=("ledger-unknown", "not-caught-up"),
+        problems=("ledger-unknown", "block-unknown", "not-caught-up"),
     ),
     Route(
         "DELETE",

@@ -23,7 +23,7 @@ _NAME_SCHEMAS: dict[str, dict[str, Any]] = {
     "key": {
         "type": "string",
         "minLength": 1,
-        "maxLength": 128,
+        "maxLength": 512,
         "pattern": rf"^[^./{_NOT_IN_KEYS}][^/{_NOT_IN_KEYS}]*$",
         "description": "1 to 512 bytes of UTF-8 without control characters or '/', and not '.' or '..'.",
         "example": "1CASTELL000000001",

@@ -24,10 +24,16 @@ def typed_query(call: Call, kind: type[QueryType]) -> QueryType:
 
 
 async def fresh(services: Services, ledger: str, query: ReadQuery) -> None:
-    """Return when the store is as fresh as the reader asks. Raises NotLeader, ReadFailed or NotCaughtUp."""
+    """Return when the store is as fresh as the reader asks.
+
+    Raises NotLeader, ReadFailed, NotCaughtUp, LedgerUnknown or BlockUnknown. A strong read has the whole
+    journal, so that a block it lacks does not exist; only a snapshot read may wait for one.
+    """
     if query.consistency == "strong":
         await services.reads.strong()
-    if query.min_seq is not UNSET:
+        if query.min_seq is not UNSET:
+            services.store.view(ledger, query.min_seq)
+    elif query.min_seq is not UNSET:
         await services.reads.at_least(ledger, query.min_seq)
 
 

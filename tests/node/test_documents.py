@@ -176,6 +176,22 @@ def test_min_seq_beyond_the_journal_is_retryable(
     assert (answer.status, answer.slug, answer.headers["Retry-After"]) == (503, "not-caught-up", "1")
 
 
+def test_a_strong_read_of_a_block_that_does_not_exist_waits_for_nothing(
+    node: ServedNode, ledger: str
+) -> None:
+    answer = node.ask("GET", f"{path_of(ledger)}?min_seq=99")
+    assert (answer.status, answer.slug) == (404, "block-unknown")
+
+
+def test_the_last_page_says_that_it_is_the_last(node: ServedNode, ledger: str) -> None:
+    for number in range(4):
+        node.ask("PUT", path_of(ledger, f"page-{number}"), {})
+    base = f"/v1/ledgers/{ledger}/tables/cars/documents?prefix=page-&limit=2"
+    first = node.ask("GET", base).json
+    assert first["next"] == "page-1"
+    assert "next" not in node.ask("GET", f"{base}&after=page-1").json
+
+
 def test_answers_have_the_documented_form(node: ServedNode, ledger: str) -> None:
     msgspec.json.decode(node.ask("PUT", path_of(ledger), {"n": 1}).body, type=schemas.Written)
     msgspec.json.decode(node.ask("GET", f"{path_of(ledger)}?proof=true").body, type=schemas.DocumentAnswer)
