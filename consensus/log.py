@@ -114,6 +114,14 @@ class DurableLog:
         return self._synced_index
 
     @property
+    def entries_staged(self) -> bool:
+        return self._synced_index < self.last_index
+
+    @property
+    def hard_state_staged(self) -> bool:
+        return self._hard_state_staged
+
+    @property
     def current_term(self) -> int:
         return self._hard_state[0]
 
@@ -238,8 +246,9 @@ class DurableLog:
         """
         if self._failed:
             raise InvariantBroken("the log failed before; its node must stop")
-        entries_staged = self._synced_index < self.last_index
-        bounds_staged = entries_staged or self._truncated_from is not None or self._deleted_from is not None
+        bounds_staged = (
+            self.entries_staged or self._truncated_from is not None or self._deleted_from is not None
+        )
         if not bounds_staged and not self._hard_state_staged:
             return False
         puts: list[tuple[bytes, bytes]] = []

@@ -1,10 +1,13 @@
 """Raft, as a pure object: messages, proposals and ticks go in; messages and applied entries come out.
 
-The driver calls, on one thread: `receive`, `propose`, `read` as often as it likes, then `settle`, then sends
-what `settle` returned. Nothing here needs a loop, a socket or a clock of its own.
+The driver calls, on one thread: `receive`, `propose`, `read` as often as it likes, then `settle`, and sends
+what each of its steps yields. Nothing here needs a loop, a socket or a clock of its own.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
 
 from consensus import follower, limits
 from consensus.config import Role
@@ -13,6 +16,9 @@ from consensus.messages import Append, AppendResponse, Message, RequestVote, Vot
 from consensus.raft_rules import RaftRules
 from consensus.record import Kind
 from consensus.waiting import Completion
+
+Outgoing: TypeAlias = list[tuple[str, list[Message]]]
+"""Messages for each peer, in their order."""
 
 
 class RaftCore(RaftRules):
@@ -97,15 +103,24 @@ class RaftCore(RaftRules):
             self.stop()
             raise
 
-    def settle(self) -> list[tuple[str, list[Message]]]:
-        """Stores what came in, moves on, stores what that brought; returns what may be sent now.
+    def settle(self) -> Iterator[Outgoing]:
+        """Stores what came in, then moves on; yields, in three steps, what may be sent from then on.
 
-        Thesis section 3.8: nothing leaves before the term, vote and entries behind it are on disk. The
-        leader's own copy counts towards the quorum because the tick comes after the sync (F7).
+        Whoever drives the core sends each step before it asks for the next, and asks for all of them.
+
+        1. A leader's new entries, while its own disk is still to get them (thesis section 10.2.1): sending
+           promises nothing. It counts itself towards the quorum in step 3, after its own sync (F7).
+        2. Answers, once the term, vote and entries behind them are on disk (section 3.8). They do not wait
+           for entries to be applied, so that a follower that is busy applying still acknowledges.
+        3. What the tick brings: elections, commits, applied entries, and messages about them.
         """
         self._check_running()
         try:
+            if self.leads and self._log.entries_staged and not self._log.hard_state_staged:
+                self._SyncObj__sendAppendEntries()
+                yield self._outbox.take()
             self._log.sync()
+            yield self._outbox.take()
             self._excuse_stall()
             self._stock_tick()
             if self.leads:
@@ -113,10 +128,10 @@ class RaftCore(RaftRules):
             elif self.role is Role.CANDIDATE:
                 self._campaign()
             self._log.sync()
+            yield self._outbox.take()
         except BaseException:
             self.stop()
             raise
-        return self._outbox.take()
 
     def stop(self) -> None:
         """Ends this core; what waits is told that its outcome is unknown."""

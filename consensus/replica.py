@@ -214,12 +214,12 @@ class Replica:
         if core is None or self._stopped:
             return
         try:
-            outgoing = core.settle()
+            for outgoing in core.settle():
+                for peer_id, messages in outgoing:
+                    self._transport.send(peer_id, messages)
         except BaseException as error:
             self._die(error)
             return
-        for peer_id, messages in outgoing:
-            self._transport.send(peer_id, messages)
         if core.applied_index < core.commit_index:
             self._schedule()
         self._tell_leadership()

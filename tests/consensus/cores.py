@@ -77,7 +77,8 @@ class Bench:
 
     def settle(self) -> list[tuple[str, Message]]:
         """Settles, and lists what may be sent as (target, message)."""
-        return [(target, each) for target, messages in self.core.settle() for each in messages]
+        steps = self.core.settle()
+        return [(target, each) for step in steps for target, messages in step for each in messages]
 
     def wait(self, seconds: float) -> list[tuple[str, Message]]:
         """Lets time pass, a tick at a time; lists what is sent meanwhile."""

@@ -252,16 +252,17 @@ class Simulation:
         if member.core is None:
             return
         try:
-            outgoing = member.core.settle()
+            # What is sent in one step is on the wire even if the disk fails in the next.
+            for outgoing in member.core.settle():
+                for target, messages in outgoing:
+                    for message in messages:
+                        self._send(member.id, target, message)
         except DiskFailed:
             # Proposals may have been answered before the disk failed; what they were told still counts.
             self.promises.check_acknowledged()
             self.crash(member)
             return
         self.promises.check(member.core)
-        for target, messages in outgoing:
-            for message in messages:
-                self._send(member.id, target, message)
 
     # Network.
 

@@ -100,7 +100,7 @@ def test_f2_contradicting_a_committed_entry_stops_the_node(tmp_path: Path, contr
     with pytest.raises(InvariantBroken, match="committed"):
         bench.core.receive("n2", contradiction)
     with pytest.raises(ReplicaStopped):
-        bench.core.settle()
+        bench.settle()
     assert DurableLog(bench.store).last_index == 3
 
 
@@ -193,10 +193,10 @@ def test_f7_a_disk_that_fails_stops_the_node_and_nothing_is_sent(tmp_path: Path)
     store.failing = True
     bench.core.receive("n1", append(1, (1, 0), entries(2, 1)))
     with pytest.raises(OSError, match="no space"):
-        bench.core.settle()
+        bench.settle()
     store.failing = False  # A second sync might succeed and prove nothing: it is never tried.
     with pytest.raises(ReplicaStopped):
-        bench.core.settle()
+        bench.settle()
     with pytest.raises(InvariantBroken, match="failed before"):
         bench.core.log.sync()
     assert DurableLog(bench.store).last_index == 1
@@ -211,9 +211,31 @@ def test_f7_a_cluster_of_one_does_not_count_itself_before_its_disk(tmp_path: Pat
     bench.core.propose(b"x", outcome)
     store.failing = True
     with pytest.raises(OSError, match="no space"):
-        bench.core.settle()
+        bench.settle()
     assert isinstance(outcome.error, OutcomeUnknown)
     assert bench.machine.applied_index == 0
+
+
+def test_f7_a_leader_that_sends_ahead_of_its_disk_does_not_count_itself(tmp_path: Path) -> None:
+    """Thesis section 10.2.1: the entry may be on its way before the own sync, the promise may not."""
+    bench = Bench(tmp_path)
+    store = BrokenStore(bench.store)
+    bench.core = bench.new_core(store)
+    bench.elect()
+    bench.acknowledge("n1")
+    bench.acknowledge("n2")
+    bench.settle()
+    outcome = Outcome()
+    index = bench.core.propose(b"x", outcome)
+    store.failing = True
+    steps = bench.core.settle()
+    ahead = [message for _, messages in next(steps) for message in messages]
+    assert [len(message.entries) for message in ahead if isinstance(message, Append)] == [1, 1]
+    with pytest.raises(OSError, match="no space"):
+        next(steps)
+    assert isinstance(outcome.error, OutcomeUnknown)
+    assert bench.machine.applied_index < index
+    assert DurableLog(bench.store).last_index < index
 
 
 # F10: a diverged log is repaired one index a heartbeat.
@@ -348,9 +370,9 @@ def test_an_entry_that_cannot_be_applied_stops_the_node(tmp_path: Path) -> None:
     bench = Bench(tmp_path, machine=machine)
     bench.core.receive("n1", append(1, (1, 0), entries(2, 1), commit_index=2))
     with pytest.raises(InvariantBroken, match="entry 2 could not be applied"):
-        bench.core.settle()
+        bench.settle()
     with pytest.raises(ReplicaStopped):
-        bench.core.settle()
+        bench.settle()
     assert machine.calls == 1
 
 

@@ -122,4 +122,4 @@ def test_the_harness_finds_disks_that_lose_synced_writes() -> None:
 
 def test_the_harness_finds_reads_that_do_not_ask_a_quorum(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Followers, "quorum_confirmed", lambda followers, read_round: True)
-    assert _finds_a_violation(40, Faults(partitions_per_s=3.0))
+    assert _finds_a_violation(400, Faults(partitions_per_s=3.0))
