@@ -14,6 +14,7 @@ from typing import Any
 
 from rocksdict import (
     AccessType,
+    BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
     DBCompressionType,
@@ -66,8 +67,13 @@ def _options(write_buffer_size_bytes: int, cache: Cache) -> Options:
     table.set_block_cache(cache)
     table.set_block_size(16 << 10)
     table.set_bloom_filter(10, False)
-    # Index and filter blocks count against the cache, so that memory does not grow with the data.
+    # Index and filter blocks count against the cache, so that memory does not grow with the data. They are
+    # partitioned, because the one filter of a large table no longer fits a shard of the cache: it was read
+    # again for every lookup, and a bulk load of 1,000,000 documents took 250 s instead of 52 s.
     table.set_cache_index_and_filter_blocks(True)
+    table.set_index_type(BlockBasedIndexType.two_level_index_search())
+    table.set_partition_filters(True)
+    table.set_pin_top_level_index_and_filter(True)
     table.set_pin_l0_filter_and_index_blocks_in_cache(True)
     table.set_format_version(5)
     options.set_block_based_table_factory(table)
