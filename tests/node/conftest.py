@@ -22,3 +22,12 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedNode]:
 def ledger(node: ServedNode) -> str:
     """A fresh ledger with a table "cars"."""
     return node.ledger(f"ledger{next(_numbers)}")
+
+
+@pytest.fixture
+def unwritten(node: ServedNode, ledger: str) -> Iterator[str]:
+    """A ledger that must be as long after the test as before."""
+    node.ask("PUT", f"/v1/ledgers/{ledger}/tables/cars/documents/there", {"n": 1})
+    size = node.size(ledger)
+    yield ledger
+    assert node.size(ledger) == size
