@@ -1,8 +1,8 @@
 """Group commit: many commands, one Raft entry.
 
-A command that comes while nothing is in flight is proposed within the same turn of the event loop. While
-`entries_in_flight_max` entries are on their way, commands gather; so groups grow with the load and a lone
-write waits for nobody. Order is kept: commands are proposed, and so applied, as they were submitted.
+A command that comes while nothing is in flight is proposed within the same turn of the event loop. While an
+entry is on its way, commands gather, and go ahead of its commit only once there are many bytes of them: so
+groups grow with the load, a lone write waits for nobody, and a bulk load keeps every disk busy. Order is kept: commands are proposed, and so applied, as they were submitted.
 """
 
 from __future__ import annotations
@@ -170,11 +170,21 @@ class Committer:
             or self._pending_size_bytes * 2 >= self._pending_size_bytes_max
         )
 
+    def _may_propose(self) -> bool:
+        """Whether what is pending should go now, rather than wait for more to share an entry with it."""
+        if not self._in_flight:
+            return True
+        enough = (
+            self._pending_size_bytes >= limits.GROUP_AHEAD_SIZE_BYTES_MIN
+            or len(self._pending) >= limits.GROUP_COMMANDS_MAX
+        )
+        return enough and len(self._in_flight) < self._entries_in_flight_max
+
     def _enqueue(self, encoded: bytes, tx: bytes | None) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         self._pending.append(_Pending(encoded, tx, future, self._loop.time() + self._timeout_s))
         self._pending_size_bytes += len(encoded)
-        if not self._flush_scheduled and len(self._in_flight) < self._entries_in_flight_max:
+        if not self._flush_scheduled and self._may_propose():
             self._flush_scheduled = True
             self._loop.call_soon(self._flush)
         if self._sweep is None:
@@ -183,7 +193,7 @@ class Committer:
 
     def _flush(self) -> None:
         self._flush_scheduled = False
-        while self._pending and len(self._in_flight) < self._entries_in_flight_max:
+        while self._pending and self._may_propose():
             group, size_bytes = self._gather()
             encoded = [item.encoded for item in group if item.encoded]
             try:

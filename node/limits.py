@@ -61,8 +61,11 @@ GROUP_SIZE_BYTES_MAX = 1 << 20
 """A Raft entry stays below this unless one command alone is larger."""
 
 ENTRIES_IN_FLIGHT_MAX = 2
-"""Entries proposed and not applied yet. While they are in flight the next group fills: with three, groups
-are smaller and a write costs a tenth more; with one, the leader idles while its followers sync."""
+"""Entries proposed and not applied yet."""
+
+GROUP_AHEAD_SIZE_BYTES_MIN = 64 << 10
+"""With an entry in flight, a further one goes only once it has this many bytes. Small writes that share an
+entry save more than they wait: with every entry sent at once, 64 connections wrote an eighth less."""
 
 PENDING_COMMANDS_MAX = 8_192
 PENDING_SIZE_BYTES_MAX = 64 << 20

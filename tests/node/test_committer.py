@@ -73,7 +73,27 @@ async def test_commands_of_one_turn_share_an_entry() -> None:
     await asyncio.gather(*futures)
 
 
-async def test_the_window_bounds_what_is_in_flight() -> None:
+async def test_small_commands_wait_for_the_entry_in_flight_and_many_bytes_do_not() -> None:
+    proposer = HeldProposer()
+    committer = Committer(proposer, entries_in_flight_max=2)
+    for name in "abc":
+        committer.submit(command(name))
+        await asyncio.sleep(0)
+    assert [names for names, _ in proposer.proposed] == [["a"]]
+    committer.submit(large(limits.GROUP_AHEAD_SIZE_BYTES_MIN))
+    await asyncio.sleep(0)
+    assert [len(names) for names, _ in proposer.proposed] == [1, 3]
+    committer.submit(command("d"))
+    proposer.answer(0)
+    await asyncio.sleep(0)
+    assert len(proposer.proposed) == 2, "the second entry is still in flight"
+    proposer.answer(1)
+    await asyncio.sleep(0)
+    assert [names for names, _ in proposer.proposed][2:] == [["d"]]
+
+
+async def test_the_window_bounds_what_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "GROUP_AHEAD_SIZE_BYTES_MIN", 1)
     proposer = HeldProposer()
     committer = Committer(proposer, entries_in_flight_max=2)
     for name in "abcd":
@@ -87,6 +107,7 @@ async def test_the_window_bounds_what_is_in_flight() -> None:
 
 async def test_groups_are_bounded_in_count_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "GROUP_COMMANDS_MAX", 3)
+    monkeypatch.setattr(limits, "GROUP_AHEAD_SIZE_BYTES_MIN", 1)
     proposer = HeldProposer()
     committer = Committer(proposer, entries_in_flight_max=100)
     for n in range(7):
