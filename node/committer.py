@@ -1,8 +1,9 @@
 """Group commit: many commands, one Raft entry.
 
 A command that comes while nothing is in flight is proposed within the same turn of the event loop. While an
-entry is on its way, commands gather, and go ahead of its commit only once there are many bytes of them: so
-groups grow with the load, a lone write waits for nobody, and a bulk load keeps every disk busy. Order is kept: commands are proposed, and so applied, as they were submitted.
+entry is on its way, commands gather, and go ahead of its commit only once there are many of them, or many
+bytes: so groups grow with the load, a lone write waits for nobody, and a bulk load keeps every disk busy.
+Order is kept: commands are proposed, and so applied, as they were submitted.
 """
 
 from __future__ import annotations
@@ -176,7 +177,7 @@ class Committer:
             return True
         enough = (
             self._pending_size_bytes >= limits.GROUP_AHEAD_SIZE_BYTES_MIN
-            or len(self._pending) >= limits.GROUP_COMMANDS_MAX
+            or len(self._pending) >= limits.GROUP_AHEAD_COMMANDS_MIN
         )
         return enough and len(self._in_flight) < self._entries_in_flight_max
 

@@ -66,6 +66,7 @@ class LedgerMachine:
             raise InvariantBroken(f"entry {index} is not a group of commands: {error}") from error
         transition = Transition(self._engine)
         outcomes = [self._apply_command(transition, command) for command in commands]
+        transition.finish()
         transition.put(keys.APPLIED_INDEX, rows.U64.pack(index))
         self._engine.write(transition.batch)
         self._applied_index = index
@@ -124,6 +125,7 @@ class LedgerMachine:
             prefix = keys.of_ledger(bytes([kind]), state.number)
             transition.batch.delete_range(prefix, keys.end_of(prefix))
         transition.batch.delete(keys.ledger_row(command.ledger))
+        transition.dropped(state)
         del self.ledgers[command.ledger]
         return LedgerChanged(created=False)
 

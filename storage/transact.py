@@ -182,7 +182,7 @@ def append_block(
     for name in dict.fromkeys(operation.table for operation in operations):
         table = state.tables[name]
         table.last_seq = seq
-        transition.put(keys.table_use(state.number, table.number), rows.U64.pack(seq))
+        transition.used(table)
     information = information_bytes(by, idempotency_key)
     header = header_bytes(
         ledger=state.row.id,
@@ -237,11 +237,11 @@ def extend_journal(
     leaves: tuple[bytes, ...],
     at: int,
 ) -> None:
-    """Adds a block to the journal, its hash to the tree, and moves the journal's end."""
+    """Adds a block to the journal and its hash to the tree, and moves the journal's end."""
     number = state.number
     transition.put(keys.block(number, state.size), rows.encode(rows.StoredBlock(header, information, leaves)))
     state.head = leaf_hash(header)
     state.last_at = at
     for level, index, tile in state.tree.append(state.head):
         transition.put(keys.tile(number, level, index), tile)
-    transition.put(keys.journal_end(number), state.end_row())
+    transition.changed(state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from storage import keys, rows
 from storage.engine import Batch, Engine
 from storage.errors import InvariantBroken
-from storage.ledger_state import LedgerState
+from storage.ledger_state import LedgerState, TableState
 from storage.limits import REFUSALS_KEPT_PER_LEDGER
 from storage.outcomes import Committed, Refused
 
@@ -19,6 +19,29 @@ class Transition:
         self.put = self.batch.put
         self._written_current: dict[bytes, bytes] = {}
         self._written_answers: dict[bytes, rows.FirstAnswer] = {}
+        self._ledgers: dict[int, LedgerState] = {}
+        self._tables: dict[tuple[int, int], TableState] = {}
+
+    def changed(self, state: LedgerState) -> None:
+        """The end of this ledger's journal is to be written, once for all commands of the step."""
+        self._ledgers[state.number] = state
+
+    def used(self, table: TableState) -> None:
+        """As `changed`, for the newest block that touched a table."""
+        self._tables[table.ledger_number, table.number] = table
+
+    def dropped(self, state: LedgerState) -> None:
+        """Nothing is to be written of this ledger any more."""
+        self._ledgers.pop(state.number, None)
+        for key in [key for key in self._tables if key[0] == state.number]:
+            del self._tables[key]
+
+    def finish(self) -> None:
+        """Puts the rows that hold a last value; call once, before the batch is written."""
+        for number, state in self._ledgers.items():
+            self.put(keys.journal_end(number), state.end_row())
+        for (ledger, number), table in self._tables.items():
+            self.put(keys.table_use(ledger, number), rows.U64.pack(table.last_seq))
 
     def current(self, key: bytes) -> rows.Current | None:
         """The current revision whose row has this key, deleted ones included."""
@@ -73,7 +96,7 @@ class Transition:
         if key_hash:
             self.set_first_answer(state, key_hash, rows.FirstAnswer(digest, outcome))
         state.refusals_to += 1
-        self.put(keys.journal_end(number), state.end_row())
+        self.changed(state)
 
     def _forget_oldest_refusal(self, state: LedgerState) -> None:
         oldest = keys.refusal_ring(state.number, state.refusals_from)

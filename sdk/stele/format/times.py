@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 
 from stele.format.errors import InvalidTime
 
@@ -23,10 +24,17 @@ _rfc3339 = re.compile(
 
 def format_time(us: int) -> str:
     """Write microseconds since the epoch as RFC 3339 UTC; raise InvalidTime outside years 1 to 9999."""
+    seconds, fraction = divmod(us, 1_000_000)
     try:
-        return (_EPOCH + timedelta(microseconds=us)).isoformat(timespec="microseconds") + "Z"
+        return f"{_second(seconds)}.{fraction:06d}Z"
     except OverflowError:
         raise InvalidTime(f"{us} microseconds since 1970 lies outside the years 1 to 9999") from None
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    """Blocks of one second follow each other: the calendar is asked once for all of them."""
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat(timespec="seconds")
 
 
 def parse_time(text: str) -> int:
