@@ -117,6 +117,12 @@ def test_flag_beats_environment_beats_file_beats_default(
     assert config.peers == PEERS
 
 
+def test_the_settings_file_that_is_shipped_works(served: list[Config]) -> None:
+    shipped = Path(__file__).parents[2] / "deploy" / "steled.toml"
+    assert steled("serve", "--config", str(shipped)) == 0
+    assert [peer.id for peer in served[0].peers] == ["n0", "n1", "n2"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
