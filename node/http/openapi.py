@@ -36,6 +36,7 @@ _ALWAYS = (
     "bad-request",
     "invalid-parameter",
     "unknown-parameter",
+    "cross-origin",
     "internal-error",
     "overloaded",
     "no-leader",

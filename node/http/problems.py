@@ -37,6 +37,7 @@ CATALOGUE: dict[str, Kind] = {
     "unknown-parameter": Kind(400, "A query parameter that does not exist"),
     "invalid-header": Kind(400, "A header with a wrong value"),
     "bad-precondition": Kind(400, "A precondition that cannot be understood"),
+    "cross-origin": Kind(403, "A web page of another site may not use this API"),
     "route-unknown": Kind(404, "There is nothing at this address"),
     "ledger-unknown": Kind(404, "There is no such ledger"),
     "table-unknown": Kind(404, "There is no such table"),

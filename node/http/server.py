@@ -73,6 +73,7 @@ class Dispatcher:
     async def _answer(self, call: Call) -> web.StreamResponse:
         if self._in_flight > limits.REQUESTS_IN_FLIGHT_MAX:
             raise Problem("overloaded", "too many requests at once", limit=limits.REQUESTS_IN_FLIGHT_MAX)
+        _check_origin(call)
         self._resolve(call)
         services = self._services
         route = call.route
@@ -116,6 +117,18 @@ class Dispatcher:
             _log.error("a request failed", request_id=call.request_id, path=call.raw_path, exc_info=error)
             problem = Problem("internal-error", f"the server failed; its log has request {call.request_id}")
         return problem.response(call.request_id)
+
+
+def _check_origin(call: Call) -> None:
+    """Refuse what a browser sends for a page of another site.
+
+    The API listens on the loopback without authentication, and a browser lets any page send simple POSTs
+    there; it marks them with Origin (RFC 6454, section 7). Raises Problem.
+    """
+    headers = call.request.headers
+    origin = headers.get("Origin")
+    if origin is not None and origin.partition("://")[2] != headers.get("Host"):
+        raise Problem("cross-origin", f"requests from {origin[:255]!r} are refused", field="Origin")
 
 
 _query_defaults: dict[type[Query], Query] = {}

@@ -185,6 +185,17 @@ def test_a_limit_out_of_range_names_the_limit(node: ServedNode, unwritten: str) 
     assert (answer.slug, answer.json["field"], answer.json["limit"]) == ("invalid-parameter", "limit", 1000)
 
 
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
+def test_a_page_of_another_site_is_refused(node: ServedNode, unwritten: str, origin: str) -> None:
+    path = f"/v1/ledgers/{unwritten}/tables/cars/documents"
+    refused = node.ask("POST", path, b"{}", headers={"Origin": origin})
+    assert (refused.status, refused.slug, refused.json["field"]) == (403, "cross-origin", "Origin")
+
+
+def test_the_own_page_is_served(node: ServedNode) -> None:
+    assert node.ask("GET", "/openapi.json", headers={"Origin": node.url}).status == 200
+
+
 def test_unknown_addresses_and_methods_are_problems_too(node: ServedNode, unwritten: str) -> None:
     for path in (
         "/",
