@@ -27,6 +27,7 @@ _NOT_PASSED = frozenset(
         "expect",
         "host",
         "keep-alive",
+        "origin",  # Compared with Host where the request came in; the leader's host is another.
         "proxy-authenticate",
         "proxy-authorization",
         "server",

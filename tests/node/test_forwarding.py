@@ -72,6 +72,13 @@ def test_any_node_takes_a_write_and_a_strong_read(cluster: list[ServedNode]) -> 
             assert shown.json["data"] == {"n": number}
 
 
+def test_a_page_served_by_a_follower_may_write_through_it(cluster: list[ServedNode]) -> None:
+    _, follower = leader_and_follower(cluster)
+    path = "/v1/ledgers/books/tables/cars/documents/from-a-page"
+    assert follower.ask("PUT", path, {}, {"Origin": follower.url}).status == 201
+    assert follower.ask("PUT", path, {}, {"Origin": "https://evil.example"}).slug == "cross-origin"
+
+
 def test_problems_heads_and_large_answers_pass_through(cluster: list[ServedNode]) -> None:
     _, follower = leader_and_follower(cluster)
     path = "/v1/ledgers/books/tables/cars/documents/large"
