@@ -71,7 +71,7 @@ async def check_history(session: aiohttp.ClientSession, cluster: Cluster, told: 
     assert found.keys() == told.acknowledged.keys(), "a write that nobody was told of is in the journal"
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(420)
 async def test_no_kill_loses_an_acknowledged_write(cluster: Cluster) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}")
