@@ -10,9 +10,17 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from consensus import follower, limits
-from consensus.config import Role
 from consensus.errors import NotLeader, ProposalTooLarge, ReplicaStopped
-from consensus.messages import Append, AppendResponse, Message, RequestVote, VoteResponse
+from consensus.messages import (
+    Append,
+    AppendResponse,
+    Message,
+    PreVote,
+    PreVoteResponse,
+    RequestVote,
+    TimeoutNow,
+    VoteResponse,
+)
 from consensus.raft_rules import RaftRules
 from consensus.record import Kind
 from consensus.waiting import Completion
@@ -72,8 +80,8 @@ class RaftCore(RaftRules):
         self._SyncObj__onNodeConnected(node)
         if self.leads:
             self._followers[peer_id].restart()
-        elif self.role is Role.CANDIDATE:
-            self._ask_for_vote(peer_id)
+        else:
+            self._ask_again()
 
     def peer_disconnected(self, peer_id: str) -> None:
         self._SyncObj__onNodeDisconnected(self._nodes[peer_id])
@@ -88,9 +96,16 @@ class RaftCore(RaftRules):
         terms = follower.terms_of(message) if isinstance(message, Append) else []
         if isinstance(message, AppendResponse) and message.term == self.term:
             self._check_answer(message)
+        if isinstance(message, RequestVote) and self._disregards(message):
+            return
         try:
-            self._observe_term(message.term)
+            if not isinstance(message, PreVote):  # Its term is not one that anybody is in.
+                self._observe_term(message.term)
             match message:
+                case PreVote():
+                    self._on_pre_vote(node, message)
+                case PreVoteResponse():
+                    self._on_pre_vote_response(node, message)
                 case Append():
                     self._on_append(node, message, terms)
                 case AppendResponse():
@@ -99,6 +114,8 @@ class RaftCore(RaftRules):
                     self._on_request_vote(node, message)
                 case VoteResponse():
                     self._on_vote_response(node, message)
+                case TimeoutNow():
+                    self._on_timeout_now(node, message)
         except BaseException:
             self.stop()
             raise
@@ -122,11 +139,9 @@ class RaftCore(RaftRules):
             self._log.sync()
             yield self._outbox.take()
             self._excuse_stall()
-            self._stock_tick()
+            self._tick()
             if self.leads:
                 self._advance_reads()
-            elif self.role is Role.CANDIDATE:
-                self._campaign()
             self._log.sync()
             yield self._outbox.take()
         except BaseException:

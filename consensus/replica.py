@@ -190,6 +190,10 @@ class Replica:
         if self._core is not None and not self._stopped:
             self._core.peer_disconnected(peer_id)
 
+    def peer_lost(self, peer_id: str) -> None:
+        if self._core is not None and not self._stopped:
+            self._core.peer_lost(peer_id)
+
     # The one place where things move.
 
     def _running(self) -> tuple[RaftCore, asyncio.AbstractEventLoop]:

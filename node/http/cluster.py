@@ -16,30 +16,18 @@ from node.http.services import Services
 
 async def get_cluster(services: Services, call: Call) -> web.Response:
     status = services.replica.status()
-    leader_id = leader_in_reach(status)
     url_of_node = {peer.id: peer.http_url for peer in services.config.peers}
     return answer_struct(
         schemas.Cluster(
             cluster=services.config.cluster,
             node=services.config.node_id,
-            leader=leader_id,
+            leader=status.leader_id,
             term=status.term,
             nodes=[_member(status, member, url_of_node.get(member.id, "")) for member in status.members],
             commit_index=status.commit_index,
             applied_index=status.applied_index,
         )
     )
-
-
-def leader_in_reach(status: ReplicaStatus) -> str | None:
-    """The leader, if this node is it or has a connection to it.
-
-    A node that is cut off keeps the last leader's name, because it cannot hold an election alone.
-    """
-    for member in status.members:
-        if member.id == status.leader_id and (member.connected or member.id == status.node_id):
-            return member.id
-    return None
 
 
 def _member(status: ReplicaStatus, member: MemberStatus, url: str) -> schemas.Member:

@@ -19,7 +19,9 @@ from consensus.messages import Message, decode_message, encode
 from consensus.raft_core import RaftCore
 from tests.consensus.promises import Promises, Proposal, Violation
 
-TIMING = Timing()
+TIMING = Timing(heartbeat_s=0.05, election_s_min=0.3, election_s_max=0.6, leader_fallback_s=0.6)
+"""Faster than the defaults, so that a short history sees many elections."""
+
 STEP_S = 0.02
 
 
@@ -181,7 +183,7 @@ class Simulation:
     def heal(self) -> None:
         """No more faults; within ten simulated seconds everybody must agree and take new work."""
         self.faults = Faults(0.0, 0.0, 0.002, 0.0, 0.0, 0.0, 0.0, self.faults.lying_disks)
-        self._set_blocked(set())
+        self.cut(set())
         for member in self.members:
             member.disk.failure_rate = 0.0
         deadline = self.now + 10.0
@@ -194,6 +196,10 @@ class Simulation:
                 self.promises.check_end(self._cores(), [member.machine.applied for member in self.members])
                 return
         raise Violation("the healed cluster did not come back")
+
+    def leader(self) -> RaftCore:
+        """The leader of the latest term."""
+        return max((core for core in self._cores() if core.leads), key=lambda core: core.term)
 
     def _all_applied(self, index: int) -> bool:
         return all(member.core is not None and member.core.applied_index >= index for member in self.members)
@@ -242,6 +248,8 @@ class Simulation:
             member.core = None
             member.machine.crash(self.rng)
             member.disk.crash()
+            for other in self.ids:
+                self._lose(member.id, other)
             self.after(self.rng.uniform(0.05, 1.5), lambda: self._start(member))
 
     def _tick(self, member: Member) -> None:
@@ -277,6 +285,12 @@ class Simulation:
                 delay_s *= 50
             self.after(delay_s, lambda: self._deliver(source, target, body))
 
+    def _lose(self, source: str, target: str) -> None:
+        """Mostly, whoever listens to a connection is soon told that its other end is gone."""
+        core = self.members[self.ids.index(target)].core
+        if core is not None and source != target and self.rng.random() < 0.7:
+            self.after(self.rng.uniform(0.0002, 0.1), lambda: core.peer_lost(source))
+
     def _deliver(self, source: str, target: str, body: bytes) -> None:
         member = self.members[self.ids.index(target)]
         if member.core is not None and (source, target) not in self._blocked:
@@ -292,21 +306,25 @@ class Simulation:
         kind = self.rng.randrange(3)
         alone, other = self.rng.sample(self.ids, 2)
         if kind == 0:
-            self._set_blocked(set())
+            self.cut(set())
         elif kind == 1:
             rest = [each for each in self.ids if each != alone]
-            self._set_blocked({(alone, each) for each in rest} | {(each, alone) for each in rest})
+            self.cut({(alone, each) for each in rest} | {(each, alone) for each in rest})
         else:
-            self._set_blocked({(alone, other)})
+            self.cut({(alone, other)})
 
-    def _set_blocked(self, blocked: set[tuple[str, str]]) -> None:
-        """Some senders notice that a link is gone, as TCP sometimes does; all notice that it is back."""
+    def cut(self, blocked: set[tuple[str, str]]) -> None:
+        """Blocks these (sender, receiver) links and no others.
+
+        Some senders notice that a link is gone, as TCP sometimes does; all notice that it is back.
+        """
         for source, target in sorted(self._blocked ^ blocked):
             core = self.members[self.ids.index(source)].core
             if core is not None and (source, target) not in blocked:
                 core.peer_connected(target)
             elif core is not None and self.rng.random() < 0.5:
                 core.peer_disconnected(target)
+                self._lose(source, target)
         self._blocked = blocked
 
     # Work.

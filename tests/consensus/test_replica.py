@@ -184,10 +184,12 @@ def test_it_runs_on_uvloop(tmp_path: Path) -> None:
 def test_timing_that_cannot_work_is_refused() -> None:
     for wrong in (
         {"tick_s": 0.0},
-        {"tick_s": 0.06},
-        {"heartbeat_s": 0.1},
-        {"election_s_min": 0.6},
-        {"leader_fallback_s": 0.2},
+        {"tick_s": 0.2},
+        {"heartbeat_s": 0.4},
+        {"election_s_min": 2.0},
+        {"leader_fallback_s": 0.9},
+        {"hastened_s_min": 0.15},
+        {"hastened_s_max": 1.1},
     ):
         with pytest.raises(ValueError):
             Timing(**wrong)
