@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from consensus import follower, limits
-from consensus.errors import NotLeader, ProposalTooLarge, ReplicaStopped
+from consensus.errors import NotLeader, ProposalTooLarge, ReplicaStopped, TransferFailed
 from consensus.messages import (
     Append,
     AppendResponse,
@@ -23,6 +23,7 @@ from consensus.messages import (
 )
 from consensus.raft_rules import RaftRules
 from consensus.record import Kind
+from consensus.transfer import Transfer
 from consensus.waiting import Completion
 
 Outgoing: TypeAlias = list[tuple[str, list[Message]]]
@@ -57,12 +58,31 @@ class RaftCore(RaftRules):
         self._check_running()
         if not self.leads:
             raise NotLeader(self.leader_id)
+        if self._transfer is not None:
+            raise NotLeader(self._transfer.target_id)
         if len(payload) > limits.ENTRY_PAYLOAD_SIZE_BYTES_MAX:
             raise ProposalTooLarge(len(payload), limits.ENTRY_PAYLOAD_SIZE_BYTES_MAX)
         self.proposals.check_room(len(payload))
         index = self._log.append_new(self.term, Kind.REGULAR, payload)
         self.proposals.add(index, self.term, len(payload), completion)
         return index
+
+    def transfer(self, target_id: str | None, completion: Completion) -> None:
+        """Gives the leadership to `target_id`, or to the follower that has most of the log.
+
+        Proposals are refused until that is done or, after an election timeout, given up. `completion` gets
+        the id of the leader that follows, or TransferFailed. Raises NotLeader, TransferFailed.
+        """
+        self._check_running()
+        if not self.leads:
+            raise NotLeader(self.leader_id)
+        if self._transfer is not None:
+            raise TransferFailed(f"the leadership is already being given to {self._transfer.target_id}")
+        target_id = self._most_complete() if target_id is None else target_id
+        if target_id not in self._nodes:
+            raise TransferFailed(f"{target_id!r} is no other member of this cluster")
+        deadline = self._clock() + self._timing.election_s_min
+        self._transfer = Transfer(target_id, deadline, completion)
 
     def read(self, completion: Completion) -> None:
         """Completes with None once a read of the state machine is linearizable, or fails with ReadFailed.
@@ -142,6 +162,7 @@ class RaftCore(RaftRules):
             self._tick()
             if self.leads:
                 self._advance_reads()
+            self._advance_transfer()
             self._log.sync()
             yield self._outbox.take()
         except BaseException:
@@ -153,6 +174,8 @@ class RaftCore(RaftRules):
         self._stopped = True
         self.proposals.fail("the node stopped")
         self.reads.fail("the node stopped")
+        if self._transfer is not None:
+            self._transfer.fail("the node stopped")
 
     def _check_running(self) -> None:
         if self._stopped:

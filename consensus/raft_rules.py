@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from consensus import follower, limits, record
 from consensus.config import Role, Timing
 from consensus.election import Elections
-from consensus.errors import InvariantBroken, LogCorrupt, MalformedMessage
+from consensus.errors import InvariantBroken, LogCorrupt, MalformedMessage, TransferFailed
 from consensus.leader import Followers, Standing
 from consensus.log import DurableLog
-from consensus.messages import Append, AppendResponse
+from consensus.messages import Append, AppendResponse, TimeoutNow
 from consensus.record import Kind
 from consensus.state_machine import StateMachine
 from consensus.stock import Node
+from consensus.transfer import Transfer
 from consensus.waiting import Proposals, Reads
 
 
@@ -43,6 +44,7 @@ class RaftRules(Elections):
         self._stopped = False
         self._retain_index = 0
         self._no_op_index = 0
+        self._transfer: Transfer | None = None
         super().__init__(node_id, member_ids, log=log, timing=timing, clock=clock, rng=rng)
         self._followers = Followers(log, self._outbox)
         self._resume()
@@ -165,6 +167,34 @@ class RaftRules(Elections):
             if not self.reads.begin_round(self.commit_index):
                 return
             self._heartbeat_now()
+
+    # Leadership transfer.
+
+    def _most_complete(self) -> str:
+        """The connected follower that is nearest to the end of the log, and was heard last."""
+        connected = [node for node in self._nodes.values() if self.isNodeConnected(node)]
+        if not connected:
+            raise TransferFailed("no other member is connected")
+        heard_at = self._SyncObj__lastResponseTime
+        return max(connected, key=lambda node: (self._followers[node.id].match_index, heard_at[node])).id
+
+    def _advance_transfer(self) -> None:
+        """Thesis section 3.10: once the target has the whole log, it is told to stand; repeated, as it may be
+        lost. Everything is applied before, so that no proposer is left without an answer."""
+        transfer, now = self._transfer, self._clock()
+        if transfer is None:
+            return
+        if not self.leads and self.leader_id is not None:
+            self._transfer = None
+            transfer.done(self.leader_id)
+        elif now >= transfer.deadline:
+            self._transfer = None
+            transfer.fail(f"{transfer.target_id} did not take over in time")
+        elif self.leads and now - transfer.asked_at >= self._timing.heartbeat_s:
+            last_index = self._log.last_index
+            if self._followers[transfer.target_id].match_index == last_index == self.applied_index:
+                transfer.asked_at = now
+                self._outbox.put(transfer.target_id, TimeoutNow(self.term))
 
     # Commit and apply.
 

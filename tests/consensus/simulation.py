@@ -7,13 +7,15 @@ yet synced. After every step the promises of Raft are checked (promises.py).
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from consensus.config import Role, Timing
-from consensus.errors import ConsensusError, ReadFailed
+from consensus.errors import ConsensusError, NotLeader, ReadFailed, TransferFailed
 from consensus.log import DurableLog
 from consensus.messages import Message, decode_message, encode
 from consensus.raft_core import RaftCore
@@ -118,6 +120,24 @@ class Read:
         self.failed = True
 
 
+class Handover:
+    """A leadership transfer that remembers what came of it."""
+
+    def __init__(self) -> None:
+        self.leader_id: str | None = None
+        self.failed = False
+
+    def done(self) -> bool:
+        return self.leader_id is not None or self.failed
+
+    def set_result(self, result: object) -> None:
+        self.leader_id = str(result)
+
+    def set_exception(self, error: ConsensusError) -> None:
+        assert isinstance(error, TransferFailed)
+        self.failed = True
+
+
 @dataclass
 class Member:
     """One node: what survives its crashes, and its core while it runs."""
@@ -139,6 +159,7 @@ class Faults:
     partitions_per_s: float = 1.0
     crashes_per_s: float = 0.5
     disk_failure: float = 0.002
+    transfers_per_s: float = 0.3
     lying_disks: bool = False
 
 
@@ -159,6 +180,7 @@ class Simulation:
         self.now = 100.0
         self.promises = Promises()
         self.reads: list[Read] = []
+        self.handovers: list[Handover] = []
         self.ids = [f"n{i}" for i in range(size)]
         self._blocked: set[tuple[str, str]] = set()
         self._events: list[_Event] = []
@@ -182,7 +204,7 @@ class Simulation:
 
     def heal(self) -> None:
         """No more faults; within ten simulated seconds everybody must agree and take new work."""
-        self.faults = Faults(0.0, 0.0, 0.002, 0.0, 0.0, 0.0, 0.0, self.faults.lying_disks)
+        self.faults = Faults(0.0, 0.0, 0.002, 0.0, 0.0, 0.0, 0.0, 0.0, self.faults.lying_disks)
         self.cut(set())
         for member in self.members:
             member.disk.failure_rate = 0.0
@@ -339,14 +361,25 @@ class Simulation:
                 read = Read(member.machine, self.promises.acknowledged_index)
                 member.core.read(read)
                 self.reads.append(read)
+            self._maybe(self.faults.transfers_per_s, partial(self._transfer, member.core))
             if self.rng.random() < 0.7:
                 self._settle(member)
 
     def _propose(self, core: RaftCore, payload: bytes) -> Proposal:
         proposal = Proposal(payload)
-        core.propose(payload, proposal)
+        try:
+            core.propose(payload, proposal)
+        except NotLeader as error:  # It is giving its place to another member.
+            proposal.set_exception(error)
         self.promises.proposals.append(proposal)
         return proposal
+
+    def _transfer(self, core: RaftCore) -> None:
+        """To a random member, or to the one it chooses; what comes of it is not foreseen."""
+        with contextlib.suppress(TransferFailed):
+            handover = Handover()
+            core.transfer(self.rng.choice([None, *self.ids]), handover)
+            self.handovers.append(handover)
 
     def _propose_on_leader(self, payload: bytes) -> Proposal | None:
         leading = [core for core in self._cores() if core.role is Role.LEADER]

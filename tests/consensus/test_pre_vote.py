@@ -209,7 +209,7 @@ def test_a_leader_cannot_be_told_to_stand(tmp_path: Path) -> None:
 # A whole cluster: cut one member off for a while, in several ways.
 
 SEEDS = 20
-MILD = Faults(loss=0.02, partitions_per_s=0.0, crashes_per_s=0.0, disk_failure=0.0)
+MILD = Faults(loss=0.02, partitions_per_s=0.0, crashes_per_s=0.0, disk_failure=0.0, transfers_per_s=0.0)
 
 
 def term_after_a_cut(seed: int, way: str) -> tuple[int, int]:
