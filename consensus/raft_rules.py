@@ -187,9 +187,9 @@ class RaftRules(Elections):
         if not self.leads and self.leader_id is not None:
             self._transfer = None
             transfer.done(self.leader_id)
-        elif now >= transfer.deadline:
+        elif now >= transfer.deadline or not self.isNodeConnected(self._nodes[transfer.target_id]):
             self._transfer = None
-            transfer.fail(f"{transfer.target_id} did not take over in time")
+            transfer.fail(f"{transfer.target_id} did not take over in time, or is gone")
         elif self.leads and now - transfer.asked_at >= self._timing.heartbeat_s:
             last_index = self._log.last_index
             if self._followers[transfer.target_id].match_index == last_index == self.applied_index:
