@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import statistics
 import time
 
 import aiohttp
 import pytest
 
-from tests.cluster.cluster import Cluster, converged, leader_of
+from consensus.config import Timing
+from tests.cluster.cluster import Cluster, Node, converged, leader_of
 from tests.cluster.workload import LEDGER, TABLE, Told, prepare, settle, writer
 
 TIMEOUT = aiohttp.ClientTimeout(total=5)
@@ -102,3 +105,35 @@ async def test_a_node_that_was_away_catches_up_by_itself(cluster: Cluster) -> No
             last = (await answer.read()).splitlines()[-1]
             assert last == b'{"done":true,"accepted":5000,"refused":0}'
         assert await converged(session, cluster, LEDGER) > 2
+
+
+async def test_a_node_that_was_deaf_comes_back_without_one_failed_request(cluster: Cluster) -> None:
+    async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
+        await prepare(session, cluster)
+        leader = await leader_of(session, cluster)
+        away = next(node for node in cluster.nodes() if node.id != leader.id)
+        before = await term_of(session, leader)
+        number = 0
+
+        async def write_until(deadline: float) -> None:
+            nonlocal number
+            while time.monotonic() < deadline:
+                number += 1
+                url = f"{leader.http}/v1/ledgers/{LEDGER}/tables/{TABLE}/documents/k{number}"
+                async with session.put(url, data=b"{}") as answer:
+                    assert answer.status == 201, await answer.text()
+
+        os.kill(away.pid, signal.SIGSTOP)
+        try:
+            await write_until(time.monotonic() + 1.5 * Timing().election_s_max)
+        finally:
+            os.kill(away.pid, signal.SIGCONT)
+        await write_until(time.monotonic() + 1.5 * Timing().election_s_max)
+        await converged(session, cluster, LEDGER)
+        assert await term_of(session, leader) == before
+
+
+async def term_of(session: aiohttp.ClientSession, node: Node) -> int:
+    async with session.get(f"{node.http}/v1/cluster") as answer:
+        term: int = (await answer.json())["term"]
+        return term
