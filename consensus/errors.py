@@ -36,6 +36,10 @@ class ReadFailed(ConsensusError):
     """Leadership was lost, or could not be confirmed, before a read barrier was passed."""
 
 
+class TransferFailed(ConsensusError):
+    """The leadership could not be given to another member; whoever had it goes on, if it still can."""
+
+
 class MalformedMessage(ConsensusError):
     """A peer sent what no correct peer sends. The message had no effect."""
 

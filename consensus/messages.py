@@ -1,6 +1,7 @@
 """What members say to each other: MessagePack arrays with a tag, decoded strictly.
 
-The four Raft messages are those of the Raft thesis, figure 3.1 and section 6.4. Greetings open a connection.
+The Raft messages are those of the Raft thesis: figure 3.1 and sections 3.10, 6.4 and 9.6. Greetings open a
+connection.
 No pickle, no dictionaries: a message either fits its type exactly or is refused.
 """
 
@@ -14,7 +15,7 @@ from msgspec import Meta, Struct
 from consensus import limits
 from consensus.errors import MalformedMessage
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 NodeId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=limits.NODE_ID_LENGTH_MAX)]
@@ -37,11 +38,15 @@ class Welcome(Struct, frozen=True, tag=2, array_like=True, forbid_unknown_fields
 
 
 class RequestVote(Struct, frozen=True, tag=10, array_like=True, forbid_unknown_fields=True, gc=False):
-    """A candidate asks for a vote (thesis section 3.4) and shows the end of its log (section 3.6.1)."""
+    """A candidate asks for a vote (thesis section 3.4) and shows the end of its log (section 3.6.1).
+
+    With `transfer` the leader has told it to stand (section 3.10); whoever hears that leader votes, too.
+    """
 
     term: Count
     last_index: Count
     last_term: Count
+    transfer: bool
 
 
 class VoteResponse(Struct, frozen=True, tag=11, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -84,8 +89,33 @@ class AppendResponse(Struct, frozen=True, tag=13, array_like=True, forbid_unknow
     round: Count
 
 
+class PreVote(Struct, frozen=True, tag=14, array_like=True, forbid_unknown_fields=True, gc=False):
+    """Would the receiver vote for the sender in `term`, its next one (thesis section 9.6)? Fields as in
+    RequestVote."""
+
+    term: Count
+    last_index: Count
+    last_term: Count
+
+
+class PreVoteResponse(Struct, frozen=True, tag=15, array_like=True, forbid_unknown_fields=True, gc=False):
+    """The answer to PreVote. `term` is the voter's own, `asked_term` the one that PreVote asked about."""
+
+    term: Count
+    asked_term: Count
+    granted: bool
+
+
+class TimeoutNow(Struct, frozen=True, tag=16, array_like=True, forbid_unknown_fields=True, gc=False):
+    """The leader of `term` asks a follower that has its whole log to stand at once (thesis section 3.10)."""
+
+    term: Count
+
+
 Greeting: TypeAlias = Hello | Welcome
-Message: TypeAlias = RequestVote | VoteResponse | Append | AppendResponse
+Message: TypeAlias = (
+    RequestVote | VoteResponse | Append | AppendResponse | PreVote | PreVoteResponse | TimeoutNow
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _message_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

@@ -10,11 +10,20 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from consensus import follower, limits
-from consensus.config import Role
-from consensus.errors import NotLeader, ProposalTooLarge, ReplicaStopped
-from consensus.messages import Append, AppendResponse, Message, RequestVote, VoteResponse
+from consensus.errors import NotLeader, ProposalTooLarge, ReplicaStopped, TransferFailed
+from consensus.messages import (
+    Append,
+    AppendResponse,
+    Message,
+    PreVote,
+    PreVoteResponse,
+    RequestVote,
+    TimeoutNow,
+    VoteResponse,
+)
 from consensus.raft_rules import RaftRules
 from consensus.record import Kind
+from consensus.transfer import Transfer
 from consensus.waiting import Completion
 
 Outgoing: TypeAlias = list[tuple[str, list[Message]]]
@@ -49,12 +58,31 @@ class RaftCore(RaftRules):
         self._check_running()
         if not self.leads:
             raise NotLeader(self.leader_id)
+        if self._transfer is not None:
+            raise NotLeader(self._transfer.target_id)
         if len(payload) > limits.ENTRY_PAYLOAD_SIZE_BYTES_MAX:
             raise ProposalTooLarge(len(payload), limits.ENTRY_PAYLOAD_SIZE_BYTES_MAX)
         self.proposals.check_room(len(payload))
         index = self._log.append_new(self.term, Kind.REGULAR, payload)
         self.proposals.add(index, self.term, len(payload), completion)
         return index
+
+    def transfer(self, target_id: str | None, completion: Completion) -> None:
+        """Gives the leadership to `target_id`, or to the follower that has most of the log.
+
+        Proposals are refused until that is done or, after an election timeout, given up. `completion` gets
+        the id of the leader that follows, or TransferFailed. Raises NotLeader, TransferFailed.
+        """
+        self._check_running()
+        if not self.leads:
+            raise NotLeader(self.leader_id)
+        if self._transfer is not None:
+            raise TransferFailed(f"the leadership is already being given to {self._transfer.target_id}")
+        target_id = self._most_complete() if target_id is None else target_id
+        if target_id not in self._nodes:
+            raise TransferFailed(f"{target_id!r} is no other member of this cluster")
+        deadline = self._clock() + self._timing.election_s_min
+        self._transfer = Transfer(target_id, deadline, completion)
 
     def read(self, completion: Completion) -> None:
         """Completes with None once a read of the state machine is linearizable, or fails with ReadFailed.
@@ -72,8 +100,8 @@ class RaftCore(RaftRules):
         self._SyncObj__onNodeConnected(node)
         if self.leads:
             self._followers[peer_id].restart()
-        elif self.role is Role.CANDIDATE:
-            self._ask_for_vote(peer_id)
+        else:
+            self._ask_again()
 
     def peer_disconnected(self, peer_id: str) -> None:
         self._SyncObj__onNodeDisconnected(self._nodes[peer_id])
@@ -88,9 +116,16 @@ class RaftCore(RaftRules):
         terms = follower.terms_of(message) if isinstance(message, Append) else []
         if isinstance(message, AppendResponse) and message.term == self.term:
             self._check_answer(message)
+        if isinstance(message, RequestVote) and self._disregards(message):
+            return
         try:
-            self._observe_term(message.term)
+            if not isinstance(message, PreVote):  # Its term is not one that anybody is in.
+                self._observe_term(message.term)
             match message:
+                case PreVote():
+                    self._on_pre_vote(node, message)
+                case PreVoteResponse():
+                    self._on_pre_vote_response(node, message)
                 case Append():
                     self._on_append(node, message, terms)
                 case AppendResponse():
@@ -99,6 +134,8 @@ class RaftCore(RaftRules):
                     self._on_request_vote(node, message)
                 case VoteResponse():
                     self._on_vote_response(node, message)
+                case TimeoutNow():
+                    self._on_timeout_now(node, message)
         except BaseException:
             self.stop()
             raise
@@ -122,11 +159,10 @@ class RaftCore(RaftRules):
             self._log.sync()
             yield self._outbox.take()
             self._excuse_stall()
-            self._stock_tick()
+            self._tick()
             if self.leads:
                 self._advance_reads()
-            elif self.role is Role.CANDIDATE:
-                self._campaign()
+            self._advance_transfer()
             self._log.sync()
             yield self._outbox.take()
         except BaseException:
@@ -138,6 +174,8 @@ class RaftCore(RaftRules):
         self._stopped = True
         self.proposals.fail("the node stopped")
         self.reads.fail("the node stopped")
+        if self._transfer is not None:
+            self._transfer.fail("the node stopped")
 
     def _check_running(self) -> None:
         if self._stopped:

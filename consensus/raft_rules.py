@@ -1,38 +1,30 @@
 """The rules of Raft that PySyncObj gets wrong, each replaced with its source beside it.
 
-PySyncObj keeps term and vote, the election timer, the commit rule, check-quorum and the tick. F1..F12 are
-the numbers of CONSENSUS.md; "thesis" is Diego Ongaro, "Consensus: Bridging Theory and Practice", 2014. How
-overriding a private method works is told in stock.py.
+PySyncObj keeps term and vote, the commit rule, check-quorum and the tick; elections are in election.py.
+F1..F12 are the numbers of CONSENSUS.md; "thesis" is Diego Ongaro, "Consensus: Bridging Theory and Practice",
+2014. How overriding a private method works is told in stock.py.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from consensus import follower, limits, record
 from consensus.config import Role, Timing
-from consensus.errors import InvariantBroken, LogCorrupt, MalformedMessage
+from consensus.election import Elections
+from consensus.errors import InvariantBroken, LogCorrupt, MalformedMessage, TransferFailed
 from consensus.leader import Followers, Standing
 from consensus.log import DurableLog
-from consensus.messages import Append, AppendResponse, RequestVote, VoteResponse
+from consensus.messages import Append, AppendResponse, TimeoutNow
 from consensus.record import Kind
 from consensus.state_machine import StateMachine
-from consensus.stock import Node, Outbox, StockEngine, bind_tick, settings, start
+from consensus.stock import Node
+from consensus.transfer import Transfer
 from consensus.waiting import Proposals, Reads
 
 
-@dataclass(slots=True)
-class _Ballot:
-    """Who granted this candidate a vote in `term`, and when it asked last."""
-
-    term: int
-    asked_at: float
-    granted: set[str] = field(default_factory=set)
-
-
-class RaftRules(StockEngine):
+class RaftRules(Elections):
     """One member of one Raft group, from the inside; RaftCore is what its driver uses."""
 
     def __init__(
@@ -46,25 +38,15 @@ class RaftRules(StockEngine):
         clock: Callable[[], float],
         rng: random.Random,
     ) -> None:
-        self.node_id = node_id
         self.proposals = Proposals()
         self.reads = Reads()
-        self._log = log
         self._machine = state_machine
-        self._timing = timing
-        self._clock = clock
-        self._rng = rng
         self._stopped = False
-        self._ballot = _Ballot(-1, 0.0)
         self._retain_index = 0
         self._no_op_index = 0
-        self._nodes = {peer_id: Node(peer_id) for peer_id in sorted(member_ids) if peer_id != node_id}
-        self._outbox = Outbox(self._nodes)
+        self._transfer: Transfer | None = None
+        super().__init__(node_id, member_ids, log=log, timing=timing, clock=clock, rng=rng)
         self._followers = Followers(log, self._outbox)
-        conf = settings(timing, self._on_role_changed)
-        start(self, Node(node_id), self._nodes.values(), conf=conf, outbox=self._outbox, log=log, clock=clock)
-        self._stock_tick = bind_tick(self, clock)
-        self._settled_at = clock()
         self._resume()
 
     def _resume(self) -> None:
@@ -79,23 +61,6 @@ class RaftRules(StockEngine):
                 f"the state machine applied {applied_index}; the log begins at {self._log.first_index}"
             )
         self._SyncObj__raftLastApplied = self._SyncObj__raftCommitIndex = applied_index
-
-    @property
-    def role(self) -> Role:
-        return Role(self._SyncObj__raftState)
-
-    @property
-    def leads(self) -> bool:
-        return self._SyncObj__raftState == Role.LEADER
-
-    @property
-    def term(self) -> int:
-        return self._SyncObj__raftCurrentTerm
-
-    @property
-    def leader_id(self) -> str | None:
-        leader = self._SyncObj__raftLeader
-        return None if leader is None else leader.id
 
     @property
     def commit_index(self) -> int:
@@ -113,89 +78,24 @@ class RaftRules(StockEngine):
     # Terms and roles.
 
     def _observe_term(self, term: int) -> None:
-        """Thesis section 3.3: whoever sees a higher term, in any message, adopts it and follows."""
         if term > self.term:
-            self._SyncObj__setCurrentTerm(term, None)
-            self._SyncObj__setState(Role.FOLLOWER)
-            self._SyncObj__raftLeader = None
-            self._retain_index = 0
+            self._retain_index = 0  # It is what the leader of one term knows.
+        super()._observe_term(term)
 
     def _on_role_changed(self, old_role: int, new_role: int) -> None:
+        super()._on_role_changed(old_role, new_role)
         if old_role == Role.LEADER:
             # Section 6.2: a leader without a quorum steps down, so that clients are not kept waiting.
             self.proposals.fail("this node lost the leadership")
             self.reads.fail("this node lost the leadership")
-            self._reset_election_timer()
         self._retain_index = 0
-
-    def _reset_election_timer(self) -> None:
-        self._SyncObj__raftElectionDeadline = self._clock() + self._SyncObj__generateRaftTimeout()
-
-    def _SyncObj__generateRaftTimeout(self) -> float:
-        """Randomized election timeout (thesis section 3.4), from the injected generator."""
-        return self._rng.uniform(self._timing.election_s_min, self._timing.election_s_max)
-
-    def _excuse_stall(self) -> None:
-        """A node that did not run (a slow sync, a stopped process) was deaf; its peers were not silent.
-
-        Before it deposes a leader, or itself, for silence, it gets two ticks to read what waits for it.
-        Silence is judged by timers only to make progress, never for safety (thesis section 3.9).
-        """
-        now = self._clock()
-        stalled_s, self._settled_at = now - self._settled_at, now
-        if stalled_s <= self._timing.heartbeat_s:
-            return
-        grace_s = 2 * self._timing.tick_s
-        self._SyncObj__raftElectionDeadline = max(self._SyncObj__raftElectionDeadline, now + grace_s)
-        heard_at = now - self._timing.leader_fallback_s + grace_s
-        for node, last_heard_at in self._SyncObj__lastResponseTime.items():
-            self._SyncObj__lastResponseTime[node] = max(last_heard_at, heard_at)
-
-    # Elections.
-
-    def _on_request_vote(self, node: Node, message: RequestVote) -> None:
-        """Thesis sections 3.4 and 3.6.1. Stock keeps silent once it has voted, so that a candidate whose
-        answer was lost never gets it; but a vote repeated for the same candidate is the same vote."""
-        log = self._log
-        granted = (
-            message.term == self.term
-            and not self.leads
-            and self._SyncObj__votedForNodeId in (None, node.id)
-            and (message.last_term, message.last_index) >= (log.last_term, log.last_index)
-        )
-        if granted:
-            self._SyncObj__setCurrentTerm(self.term, node.id)
-            self._reset_election_timer()
-        self._outbox.put(node.id, VoteResponse(self.term, granted))
-
-    def _on_vote_response(self, node: Node, message: VoteResponse) -> None:
-        """Stock counts answers; a vote that arrives twice must count once (thesis section 3.4)."""
-        if self.role is not Role.CANDIDATE or message.term != self.term or not message.granted:
-            return
-        self._ballot.granted.add(node.id)
-        self._SyncObj__votesCount = 1 + len(self._ballot.granted)
-        if self._SyncObj__votesCount > (len(self._nodes) + 1) / 2:
-            self._SyncObj__onBecomeLeader()
-
-    def _ask_for_vote(self, peer_id: str) -> None:
-        self._outbox.put(peer_id, RequestVote(self.term, self._log.last_index, self._log.last_term))
-
-    def _campaign(self) -> None:
-        """Thesis section 3.3: requests are repeated until they are answered."""
-        now = self._clock()
-        if self._ballot.term != self.term:
-            self._ballot = _Ballot(self.term, now)  # Stock has just asked everybody.
-        elif now - self._ballot.asked_at >= self._timing.heartbeat_s:
-            self._ballot.asked_at = now
-            for peer_id in self._nodes:
-                if peer_id not in self._ballot.granted:
-                    self._ask_for_vote(peer_id)
 
     def _SyncObj__onBecomeLeader(self) -> None:
         """Thesis section 3.4, and 6.4: a no-op of the new term, which lets earlier entries commit.
 
         Synced at once: in a cluster of one the commit rule runs in this very tick and counts this node.
         """
+        self._withdraw()
         self._SyncObj__raftLeader = Node(self.node_id)
         self._SyncObj__setState(Role.LEADER)
         now = self._clock()
@@ -216,9 +116,7 @@ class RaftRules(StockEngine):
             return
         if self.leads:
             raise InvariantBroken(f"{node.id} and {self.node_id} both lead term {self.term}")
-        self._SyncObj__setState(Role.FOLLOWER)
-        self._SyncObj__raftLeader = node
-        self._reset_election_timer()
+        self._follow(node)
         answer = follower.append(self._log, self.commit_index, message, terms)
         if answer.accepted:
             self._SyncObj__raftCommitIndex = max(
@@ -269,6 +167,34 @@ class RaftRules(StockEngine):
             if not self.reads.begin_round(self.commit_index):
                 return
             self._heartbeat_now()
+
+    # Leadership transfer.
+
+    def _most_complete(self) -> str:
+        """The connected follower that is nearest to the end of the log, and was heard last."""
+        connected = [node for node in self._nodes.values() if self.isNodeConnected(node)]
+        if not connected:
+            raise TransferFailed("no other member is connected")
+        heard_at = self._SyncObj__lastResponseTime
+        return max(connected, key=lambda node: (self._followers[node.id].match_index, heard_at[node])).id
+
+    def _advance_transfer(self) -> None:
+        """Thesis section 3.10: once the target has the whole log, it is told to stand; repeated, as it may be
+        lost. Everything is applied before, so that no proposer is left without an answer."""
+        transfer, now = self._transfer, self._clock()
+        if transfer is None:
+            return
+        if not self.leads and self.leader_id is not None:
+            self._transfer = None
+            transfer.done(self.leader_id)
+        elif now >= transfer.deadline or not self.isNodeConnected(self._nodes[transfer.target_id]):
+            self._transfer = None
+            transfer.fail(f"{transfer.target_id} did not take over in time, or is gone")
+        elif self.leads and now - transfer.asked_at >= self._timing.heartbeat_s:
+            last_index = self._log.last_index
+            if self._followers[transfer.target_id].match_index == last_index == self.applied_index:
+                transfer.asked_at = now
+                self._outbox.put(transfer.target_id, TimeoutNow(self.term))
 
     # Commit and apply.
 

@@ -101,7 +101,7 @@ class Replica:
 
     @property
     def is_leader(self) -> bool:
-        """Whether this member takes proposals. Another one may already have been elected."""
+        """Whether this member leads, as far as it knows. Another one may already have been elected."""
         return not self._stopped and self._core is not None and self._core.leads
 
     @property
@@ -139,6 +139,18 @@ class Replica:
         core.read(future)
         self._schedule()
         await future
+
+    async def transfer_leadership(self, target_id: str | None = None) -> str:
+        """Gives the leadership to `target_id`, or to the follower that has most of the log.
+
+        Returns the id of the leader that follows. Takes at most an election timeout, in which `propose`
+        raises NotLeader. Raises NotLeader, TransferFailed, ReplicaStopped.
+        """
+        core, loop = self._running()
+        future: asyncio.Future[object] = loop.create_future()
+        core.transfer(target_id, future)
+        self._schedule()
+        return str(await future)
 
     def status(self) -> ReplicaStatus:
         """Raises ReplicaStopped before `start`."""
@@ -189,6 +201,10 @@ class Replica:
     def link_down(self, peer_id: str) -> None:
         if self._core is not None and not self._stopped:
             self._core.peer_disconnected(peer_id)
+
+    def peer_lost(self, peer_id: str) -> None:
+        if self._core is not None and not self._stopped:
+            self._core.peer_lost(peer_id)
 
     # The one place where things move.
 

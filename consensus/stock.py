@@ -21,7 +21,7 @@ from consensus import record
 from consensus.config import Timing
 from consensus.errors import InvariantBroken
 from consensus.log import DurableLog
-from consensus.messages import Message, RequestVote
+from consensus.messages import Message
 from consensus.record import Kind
 
 STOCK_VERSION = "0.3.17"
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
         _SyncObj__raftState: int
         _SyncObj__raftCurrentTerm: int
         _SyncObj__votedForNodeId: str | None
-        _SyncObj__votesCount: int
         _SyncObj__raftLeader: Node | None
         _SyncObj__raftElectionDeadline: float
         _SyncObj__raftCommitIndex: int
@@ -68,6 +67,7 @@ if TYPE_CHECKING:
         def isNodeConnected(self, node: Node) -> bool: ...
         def _SyncObj__setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None: ...
         def _SyncObj__setState(self, newState: int) -> None: ...
+        def _SyncObj__onBecomeLeader(self) -> None: ...
         def _SyncObj__onNodeConnected(self, node: Node) -> None: ...
         def _SyncObj__onNodeDisconnected(self, node: Node) -> None: ...
 
@@ -131,11 +131,9 @@ class Outbox(Transport):
         self._waiting[peer_id].append(message)
 
     def send(self, node: Node, message: dict[str, Any]) -> bool:
-        """Called by the stock election timer only, with a request for a vote."""
+        """Called by the stock election only, for each vote; election.py asks for them itself, repeatedly."""
         if message["type"] != "request_vote":
             raise InvariantBroken(f"PySyncObj sent {message['type']!r} past its subclass")
-        vote = RequestVote(message["term"], message["last_log_index"], message["last_log_term"])
-        self.put(node.id, vote)
         return True
 
     def take(self) -> list[tuple[str, list[Message]]]:
@@ -187,7 +185,7 @@ def start(
 
 
 def bind_tick(core: SyncObj, clock: Callable[[], float]) -> Callable[[], None]:
-    """The stock tick on `core`: election timer, commit rule, check-quorum, in that order."""
+    """The stock tick on `core`: candidacy when it is due, commit rule, check-quorum, in that order."""
     return partial(_with_globals(SyncObj._onTick, monotonicTime=clock), core, 0.0)
 
 

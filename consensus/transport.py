@@ -34,6 +34,10 @@ class Receiver(Protocol):
     def link_up(self, peer_id: str) -> None: ...
     def link_down(self, peer_id: str) -> None: ...
 
+    def peer_lost(self, peer_id: str) -> None:
+        """The connection on which this member sent is closed, and no other has taken its place."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Security:
@@ -192,3 +196,5 @@ class TcpTransport:
         self._strangers.discard(link)
         if sender_id is not None and self._inbound.get(sender_id) is link:
             del self._inbound[sender_id]
+            if not self._stopped:
+                self._receiver.peer_lost(sender_id)

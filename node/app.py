@@ -17,6 +17,7 @@ from aiohttp import web
 import node
 from consensus.config import Peer as ReplicaPeer
 from consensus.config import ReplicaConfig
+from consensus.errors import ConsensusError
 from consensus.replica import Replica
 from node import limits
 from node.applied import AnnouncingMachine
@@ -111,11 +112,23 @@ class Node:
         await _listening("http_port", self.config.http_port, site.start())
 
     async def stop(self) -> None:
-        """Finish what was begun: requests first, with a deadline, then their commits, then the rest."""
+        """Give away the leadership, then finish what was begun: requests first, with a deadline, then their
+        commits, then the rest."""
         self.services.draining = True
         _log.info("stopping")
+        await self._hand_over()
         await self._stop_parts()
         _log.info("stopped")
+
+    async def _hand_over(self) -> None:
+        """A leader that is told to stop chooses its successor, so that nobody has to notice its death."""
+        replica = self.services.replica
+        if not replica.is_leader or len(self.config.peers) == 1:
+            return
+        try:
+            _log.info("leadership handed over", to=await replica.transfer_leadership())
+        except ConsensusError as error:
+            _log.info("leadership not handed over", reason=str(error))
 
     async def _stop_parts(self) -> None:
         services = self.services

@@ -8,21 +8,23 @@ from aiohttp import web
 from msgspec import UNSET
 
 from consensus.config import MemberStatus, ReplicaStatus
+from node import limits
 from node.http import schemas
 from node.http.answers import answer_struct
+from node.http.bodies import parse_struct, read_body
+from node.http.problems import Problem
 from node.http.route import JSON, Answer, Call, Content, Route
 from node.http.services import Services
 
 
 async def get_cluster(services: Services, call: Call) -> web.Response:
     status = services.replica.status()
-    leader_id = leader_in_reach(status)
     url_of_node = {peer.id: peer.http_url for peer in services.config.peers}
     return answer_struct(
         schemas.Cluster(
             cluster=services.config.cluster,
             node=services.config.node_id,
-            leader=leader_id,
+            leader=status.leader_id,
             term=status.term,
             nodes=[_member(status, member, url_of_node.get(member.id, "")) for member in status.members],
             commit_index=status.commit_index,
@@ -31,15 +33,19 @@ async def get_cluster(services: Services, call: Call) -> web.Response:
     )
 
 
-def leader_in_reach(status: ReplicaStatus) -> str | None:
-    """The leader, if this node is it or has a connection to it.
-
-    A node that is cut off keeps the last leader's name, because it cannot hold an election alone.
-    """
-    for member in status.members:
-        if member.id == status.leader_id and (member.connected or member.id == status.node_id):
-            return member.id
-    return None
+async def post_transfer(services: Services, call: Call) -> web.Response:
+    """Hand the leadership over, to a node that is named or to the one that is most complete."""
+    body = await read_body(call, services.budget, limits.SETTINGS_SIZE_BYTES_MAX)
+    asked = schemas.Transfer()
+    if body:
+        asked, _ = parse_struct(body, schemas.Transfer, limits.SETTINGS_SIZE_BYTES_MAX)
+    target_id = None if asked.target is UNSET else asked.target
+    if target_id is not None and all(peer.id != target_id for peer in services.config.peers):
+        raise Problem("invalid-field", f"there is no node {target_id!r}", field="target")
+    if target_id == services.config.node_id:
+        return answer_struct(schemas.Transferred(leader=target_id))
+    leader_id = await services.replica.transfer_leadership(target_id)
+    return answer_struct(schemas.Transferred(leader=leader_id))
 
 
 def _member(status: ReplicaStatus, member: MemberStatus, url: str) -> schemas.Member:
@@ -75,5 +81,26 @@ ROUTES = (
         summary="The cluster as the answering node sees it",
         tag="cluster",
         answers={200: Answer("The nodes and their roles.", Content(JSON, schemas.Cluster))},
+    ),
+    Route(
+        "POST",
+        "/v1/cluster/transfer",
+        post_transfer,
+        operation_id="transferLeadership",
+        summary="Hand the leadership to another node",
+        description="Without a target, the node with the most complete log takes over. For about a round "
+        "trip, at most for a second, writes are answered 503 no-leader.",
+        tag="cluster",
+        leader="always",
+        body=Content(JSON, schemas.Transfer, required=False),
+        answers={200: Answer("Who leads now.", Content(JSON, schemas.Transferred))},
+        problems=(
+            "transfer-failed",
+            "invalid-field",
+            "invalid-json",
+            "duplicate-member",
+            "not-an-object",
+            "body-too-large",
+        ),
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
-from consensus.errors import ConsensusError, NotLeader
+from consensus.errors import ConsensusError, NotLeader, TransferFailed
 from node import limits
 from node.committer import CommandTooLarge, CommitUnknown, Overloaded, ShuttingDown
 from node.http.problems import Problem
@@ -20,6 +20,7 @@ _SLUGS: dict[type[Exception], str] = {
     NotCaughtUp: "not-caught-up",
     Overloaded: "overloaded",
     ShuttingDown: "shutting-down",
+    TransferFailed: "transfer-failed",
 }
 
 _REFUSALS = {"document-missing": "not-found", "table-exists": "condition-failed"}

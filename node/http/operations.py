@@ -9,7 +9,6 @@ from aiohttp import web
 import node
 from node.http import schemas
 from node.http.answers import answer, answer_struct
-from node.http.cluster import leader_in_reach
 from node.http.problems import Problem
 from node.http.route import JSON, TEXT, Answer, Call, Content, Route
 from node.http.services import Services
@@ -26,8 +25,8 @@ async def get_readyz(services: Services, call: Call) -> web.Response:
     """Ready: this node can serve requests, itself or through a leader it knows."""
     if services.draining:
         raise Problem("shutting-down", "the node is shutting down")
-    if leader_in_reach(services.replica.status()) is None:
-        raise Problem("no-leader", "the node has no connection to a leader")
+    if services.replica.leader_id is None:
+        raise Problem("no-leader", "the node hears no leader")
     return answer_struct(schemas.Liveness())
 
 

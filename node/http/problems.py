@@ -55,6 +55,7 @@ CATALOGUE: dict[str, Kind] = {
     "unsupported": Kind(422, "This server does not support what was asked for"),
     "idempotency-key-reused": Kind(422, "The Idempotency-Key belongs to another request"),
     "internal-error": Kind(500, "The server failed"),
+    "transfer-failed": Kind(503, "The leadership could not be handed over", True),
     "no-leader": Kind(503, "The cluster has no leader right now", True),
     "outcome-unknown": Kind(503, "Whether this was committed is not known", True),
     "overloaded": Kind(503, "The server has more work than it can take", True),

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from consensus.limits import NODE_ID_LENGTH_MAX
 from node.http.parameters import NUMBER_MAX
 from storage.limits import CONDITIONS_PER_TRANSACTION_MAX, OPERATIONS_PER_TRANSACTION_MAX
 
@@ -256,6 +257,14 @@ class Cluster(msgspec.Struct, kw_only=True, frozen=True):
     nodes: list[Member]
     commit_index: Count
     applied_index: Count
+
+
+class Transfer(Strict, kw_only=True, frozen=True):
+    target: Annotated[str, Meta(min_length=1, max_length=NODE_ID_LENGTH_MAX)] | UnsetType = UNSET
+
+
+class Transferred(msgspec.Struct, kw_only=True, frozen=True):
+    leader: str
 
 
 class Liveness(msgspec.Struct, kw_only=True, frozen=True):

@@ -23,6 +23,7 @@ from stele.client import (
     Put,
     SteleError,
     TrustPolicy,
+    Unavailable,
     Unchanged,
     VersionIs,
     VersionMismatch,
@@ -56,6 +57,11 @@ async def test_ledgers_and_tables(client: Client, ledger: str) -> None:
     assert {table.name: table.state for table in await here.tables()}["bikes"] == "dropped"
     assert (await here.table("cars")).id.startswith("cars@")
     assert (await client.cluster()).leader == "n0"
+    assert await client.transfer_leadership("n0") == "n0"
+    with pytest.raises(Invalid):
+        await client.transfer_leadership("n9")
+    with pytest.raises(Unavailable, match="no other member"):
+        await client.transfer_leadership()
 
 
 async def test_a_document_from_first_to_last_revision(client: Client, ledger: str) -> None:

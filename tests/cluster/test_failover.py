@@ -2,12 +2,59 @@
 
 from __future__ import annotations
 
-import aiohttp
+import asyncio
+import os
+import signal
+import statistics
+import time
 
-from tests.cluster.cluster import Cluster, converged, leader_of
-from tests.cluster.workload import LEDGER, TABLE, Told, prepare, settle
+import aiohttp
+import pytest
+
+from consensus.config import Timing
+from tests.cluster.cluster import Cluster, Node, converged, leader_of
+from tests.cluster.workload import LEDGER, TABLE, Told, prepare, settle, writer
 
 TIMEOUT = aiohttp.ClientTimeout(total=5)
+FAILOVER_S_MAX = 10.0
+"""Generous, because tests share their machine; what is measured is printed."""
+
+
+async def failover_s(session: aiohttp.ClientSession, cluster: Cluster, told: Told, key: str) -> float:
+    """kill -9 of the leader; seconds until a write that began after it is acknowledged."""
+    await converged(session, cluster, LEDGER)
+    leader = await leader_of(session, cluster)
+    before = time.monotonic()
+    cluster.kill(leader)
+    status, _ = await settle(session, cluster, key, {}, b'{"n":1}', told)
+    assert status == 201
+    return time.monotonic() - before
+
+
+async def failovers(cluster: Cluster, count: int) -> list[float]:
+    """Kills the leader so many times under a light load; prints and returns the seconds each cost."""
+    async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
+        await prepare(session, cluster)
+        told, stopped = Told(), asyncio.Event()
+        load = asyncio.create_task(writer(session, cluster, "load", told, stopped))
+        # Where nothing is in the journal yet, the nodes have nothing to converge on.
+        await settle(session, cluster, "first", {}, b"{}", told)
+        measured = [await failover_s(session, cluster, told, f"after-kill-{kill}") for kill in range(count)]
+        stopped.set()
+        await load
+    print(f"failover: median {statistics.median(measured):.2f} s, worst {max(measured):.2f} s of {count}")
+    print(" ".join(f"{each:.2f}" for each in measured))
+    return measured
+
+
+async def test_writes_go_on_soon_after_the_leader_is_killed(cluster: Cluster) -> None:
+    assert max(await failovers(cluster, 5)) < FAILOVER_S_MAX
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_writes_go_on_soon_after_each_of_twenty_kills(cluster: Cluster) -> None:
+    assert max(await failovers(cluster, 20)) < FAILOVER_S_MAX
 
 
 async def test_an_idempotency_key_has_one_answer_through_a_leader_change(cluster: Cluster) -> None:
@@ -58,3 +105,35 @@ async def test_a_node_that_was_away_catches_up_by_itself(cluster: Cluster) -> No
             last = (await answer.read()).splitlines()[-1]
             assert last == b'{"done":true,"accepted":5000,"refused":0}'
         assert await converged(session, cluster, LEDGER) > 2
+
+
+async def test_a_node_that_was_deaf_comes_back_without_one_failed_request(cluster: Cluster) -> None:
+    async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
+        await prepare(session, cluster)
+        leader = await leader_of(session, cluster)
+        away = next(node for node in cluster.nodes() if node.id != leader.id)
+        before = await term_of(session, leader)
+        number = 0
+
+        async def write_until(deadline: float) -> None:
+            nonlocal number
+            while time.monotonic() < deadline:
+                number += 1
+                url = f"{leader.http}/v1/ledgers/{LEDGER}/tables/{TABLE}/documents/k{number}"
+                async with session.put(url, data=b"{}") as answer:
+                    assert answer.status == 201, await answer.text()
+
+        os.kill(away.pid, signal.SIGSTOP)
+        try:
+            await write_until(time.monotonic() + 1.5 * Timing().election_s_max)
+        finally:
+            os.kill(away.pid, signal.SIGCONT)
+        await write_until(time.monotonic() + 1.5 * Timing().election_s_max)
+        await converged(session, cluster, LEDGER)
+        assert await term_of(session, leader) == before
+
+
+async def term_of(session: aiohttp.ClientSession, node: Node) -> int:
+    async with session.get(f"{node.http}/v1/cluster") as answer:
+        term: int = (await answer.json())["term"]
+        return term

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from consensus.config import Peer, ReplicaConfig
+from consensus.config import Peer, ReplicaConfig, Timing
 from consensus.log import LogStore
 from consensus.replica import Replica
 from tests.consensus.rocks import Recorder, RocksStore
@@ -27,8 +27,9 @@ async def until(condition: Callable[[], object], what: str) -> None:
 class Cluster:
     """Members n0, n1, n2 in zones z0, z1, z2; stopped and started one by one."""
 
-    def __init__(self, path: Path, size: int = 3) -> None:
+    def __init__(self, path: Path, size: int = 3, timing: Timing | None = None) -> None:
         self._path = path
+        self._timing = timing or Timing()
         self._sockets = [self._bound_socket(0) for _ in range(size)]
         self.ports = [each.getsockname()[1] for each in self._sockets]
         self.peers = tuple(Peer(f"n{i}", "127.0.0.1", port, f"z{i}") for i, port in enumerate(self.ports))
@@ -62,7 +63,7 @@ class Cluster:
             listen_socket = self._sockets[number] = self._bound_socket(self.ports[number])
         self.stores[node_id] = RocksStore(self._path / node_id)
         replica = Replica(
-            ReplicaConfig("test", node_id, self.peers),
+            ReplicaConfig("test", node_id, self.peers, self._timing),
             log_store or self.stores[node_id],
             self.machines[node_id],
             lambda error: self.fatal.append((node_id, error)),

@@ -9,7 +9,7 @@ from consensus import record
 from consensus.config import Timing
 from consensus.errors import ConsensusError
 from consensus.log import DurableLog, LogStore
-from consensus.messages import Append, AppendResponse, Message, VoteResponse
+from consensus.messages import Append, AppendResponse, Message, PreVote, PreVoteResponse, VoteResponse
 from consensus.raft_core import RaftCore
 from consensus.record import Kind
 from consensus.state_machine import StateMachine
@@ -90,10 +90,21 @@ class Bench:
         return sent or self.settle()
 
     def stand(self) -> list[tuple[str, Message]]:
-        """Lets time pass until n0 stands for election; lists what it then sends."""
-        term = self.core.term
+        """Lets time pass until n0 stands for election with every pre-vote; lists what it then sends."""
+        asked = self.core.term + 1
+        if self.size == 1:
+            return self.wait(TIMING.election_s_max)
+        self.wait_for_pre_vote()
+        for number in range(1, self.size):
+            self.core.receive(f"n{number}", PreVoteResponse(self.core.term, asked, True))
+        sent = self.settle()
+        assert self.core.term == asked
+        return sent
+
+    def wait_for_pre_vote(self) -> list[tuple[str, Message]]:
+        """Lets time pass until n0 asks for pre-votes; lists what it then sends."""
         sent: list[tuple[str, Message]] = []
-        while self.core.term == term:
+        while not any(isinstance(message, PreVote) for _, message in sent):
             sent = self.wait(TIMING.tick_s)
         return sent
 

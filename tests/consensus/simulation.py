@@ -7,19 +7,23 @@ yet synced. After every step the promises of Raft are checked (promises.py).
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from consensus.config import Role, Timing
-from consensus.errors import ConsensusError, ReadFailed
+from consensus.errors import ConsensusError, NotLeader, ReadFailed, TransferFailed
 from consensus.log import DurableLog
 from consensus.messages import Message, decode_message, encode
 from consensus.raft_core import RaftCore
 from tests.consensus.promises import Promises, Proposal, Violation
 
-TIMING = Timing()
+TIMING = Timing(heartbeat_s=0.05, election_s_min=0.3, election_s_max=0.6, leader_fallback_s=0.6)
+"""Faster than the defaults, so that a short history sees many elections."""
+
 STEP_S = 0.02
 
 
@@ -116,6 +120,24 @@ class Read:
         self.failed = True
 
 
+class Handover:
+    """A leadership transfer that remembers what came of it."""
+
+    def __init__(self) -> None:
+        self.leader_id: str | None = None
+        self.failed = False
+
+    def done(self) -> bool:
+        return self.leader_id is not None or self.failed
+
+    def set_result(self, result: object) -> None:
+        self.leader_id = str(result)
+
+    def set_exception(self, error: ConsensusError) -> None:
+        assert isinstance(error, TransferFailed)
+        self.failed = True
+
+
 @dataclass
 class Member:
     """One node: what survives its crashes, and its core while it runs."""
@@ -137,6 +159,7 @@ class Faults:
     partitions_per_s: float = 1.0
     crashes_per_s: float = 0.5
     disk_failure: float = 0.002
+    transfers_per_s: float = 0.3
     lying_disks: bool = False
 
 
@@ -157,6 +180,7 @@ class Simulation:
         self.now = 100.0
         self.promises = Promises()
         self.reads: list[Read] = []
+        self.handovers: list[Handover] = []
         self.ids = [f"n{i}" for i in range(size)]
         self._blocked: set[tuple[str, str]] = set()
         self._events: list[_Event] = []
@@ -180,8 +204,8 @@ class Simulation:
 
     def heal(self) -> None:
         """No more faults; within ten simulated seconds everybody must agree and take new work."""
-        self.faults = Faults(0.0, 0.0, 0.002, 0.0, 0.0, 0.0, 0.0, self.faults.lying_disks)
-        self._set_blocked(set())
+        self.faults = Faults(0.0, 0.0, 0.002, 0.0, 0.0, 0.0, 0.0, 0.0, self.faults.lying_disks)
+        self.cut(set())
         for member in self.members:
             member.disk.failure_rate = 0.0
         deadline = self.now + 10.0
@@ -194,6 +218,10 @@ class Simulation:
                 self.promises.check_end(self._cores(), [member.machine.applied for member in self.members])
                 return
         raise Violation("the healed cluster did not come back")
+
+    def leader(self) -> RaftCore:
+        """The leader of the latest term."""
+        return max((core for core in self._cores() if core.leads), key=lambda core: core.term)
 
     def _all_applied(self, index: int) -> bool:
         return all(member.core is not None and member.core.applied_index >= index for member in self.members)
@@ -242,6 +270,8 @@ class Simulation:
             member.core = None
             member.machine.crash(self.rng)
             member.disk.crash()
+            for other in self.ids:
+                self._lose(member.id, other)
             self.after(self.rng.uniform(0.05, 1.5), lambda: self._start(member))
 
     def _tick(self, member: Member) -> None:
@@ -277,6 +307,12 @@ class Simulation:
                 delay_s *= 50
             self.after(delay_s, lambda: self._deliver(source, target, body))
 
+    def _lose(self, source: str, target: str) -> None:
+        """Mostly, whoever listens to a connection is soon told that its other end is gone."""
+        core = self.members[self.ids.index(target)].core
+        if core is not None and source != target and self.rng.random() < 0.7:
+            self.after(self.rng.uniform(0.0002, 0.1), lambda: core.peer_lost(source))
+
     def _deliver(self, source: str, target: str, body: bytes) -> None:
         member = self.members[self.ids.index(target)]
         if member.core is not None and (source, target) not in self._blocked:
@@ -292,21 +328,25 @@ class Simulation:
         kind = self.rng.randrange(3)
         alone, other = self.rng.sample(self.ids, 2)
         if kind == 0:
-            self._set_blocked(set())
+            self.cut(set())
         elif kind == 1:
             rest = [each for each in self.ids if each != alone]
-            self._set_blocked({(alone, each) for each in rest} | {(each, alone) for each in rest})
+            self.cut({(alone, each) for each in rest} | {(each, alone) for each in rest})
         else:
-            self._set_blocked({(alone, other)})
+            self.cut({(alone, other)})
 
-    def _set_blocked(self, blocked: set[tuple[str, str]]) -> None:
-        """Some senders notice that a link is gone, as TCP sometimes does; all notice that it is back."""
+    def cut(self, blocked: set[tuple[str, str]]) -> None:
+        """Blocks these (sender, receiver) links and no others.
+
+        Some senders notice that a link is gone, as TCP sometimes does; all notice that it is back.
+        """
         for source, target in sorted(self._blocked ^ blocked):
             core = self.members[self.ids.index(source)].core
             if core is not None and (source, target) not in blocked:
                 core.peer_connected(target)
             elif core is not None and self.rng.random() < 0.5:
                 core.peer_disconnected(target)
+                self._lose(source, target)
         self._blocked = blocked
 
     # Work.
@@ -321,14 +361,25 @@ class Simulation:
                 read = Read(member.machine, self.promises.acknowledged_index)
                 member.core.read(read)
                 self.reads.append(read)
+            self._maybe(self.faults.transfers_per_s, partial(self._transfer, member.core))
             if self.rng.random() < 0.7:
                 self._settle(member)
 
     def _propose(self, core: RaftCore, payload: bytes) -> Proposal:
         proposal = Proposal(payload)
-        core.propose(payload, proposal)
+        try:
+            core.propose(payload, proposal)
+        except NotLeader as error:  # It is giving its place to another member.
+            proposal.set_exception(error)
         self.promises.proposals.append(proposal)
         return proposal
+
+    def _transfer(self, core: RaftCore) -> None:
+        """To a random member, or to the one it chooses; what comes of it is not foreseen."""
+        with contextlib.suppress(TransferFailed):
+            handover = Handover()
+            core.transfer(self.rng.choice([None, *self.ids]), handover)
+            self.handovers.append(handover)
 
     def _propose_on_leader(self, payload: bytes) -> Proposal | None:
         leading = [core for core in self._cores() if core.role is Role.LEADER]

@@ -121,7 +121,7 @@ def test_f3_stock_counts_an_acknowledgement_without_knowing_its_term() -> None:
 def test_f3_an_acknowledgement_of_another_term_does_not_count(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     first_term = bench.elect()
-    bench.core.receive("n2", RequestVote(first_term + 1, 0, 0))
+    bench.core.receive("n2", RequestVote(first_term + 1, 0, 0, True))
     term = bench.elect()
     last_index = bench.core.log.last_index
     bench.core.receive("n1", AppendResponse(first_term, True, last_index, 0, 0, 0))
@@ -133,7 +133,7 @@ def test_f3_an_acknowledgement_of_another_term_does_not_count(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "message", [AppendResponse(99, False, 1, 0, 0, 0), VoteResponse(99, False), RequestVote(99, 0, 0)]
+    "message", [AppendResponse(99, False, 1, 0, 0, 0), VoteResponse(99, False), RequestVote(99, 0, 0, True)]
 )
 def test_f3_a_higher_term_in_any_message_ends_the_leadership(
     tmp_path: Path, message: AppendResponse | VoteResponse | RequestVote
@@ -168,7 +168,7 @@ def test_f7_stock_votes_and_acknowledges_without_syncing(
 def test_f7_nothing_is_sent_before_it_is_on_disk(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.settle()
-    bench.core.receive("n1", RequestVote(5, 1, 0))
+    bench.core.receive("n1", RequestVote(5, 1, 0, False))
     bench.core.receive("n1", append(5, (1, 0), entries(2, 5)))
     assert DurableLog(bench.store).current_term == 0  # Staged only; a crash here has promised nothing.
     answers = [message for _, message in bench.settle()]
@@ -179,10 +179,10 @@ def test_f7_nothing_is_sent_before_it_is_on_disk(tmp_path: Path) -> None:
 
 def test_f7_a_vote_survives_a_restart(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    assert bench.answer_to("n1", RequestVote(1, 1, 0)) == VoteResponse(1, True)
+    assert bench.answer_to("n1", RequestVote(1, 1, 0, False)) == VoteResponse(1, True)
     bench.restart()
-    assert bench.answer_to("n2", RequestVote(1, 1, 0)) == VoteResponse(1, False)
-    assert bench.answer_to("n1", RequestVote(1, 1, 0)) == VoteResponse(1, True)
+    assert bench.answer_to("n2", RequestVote(1, 1, 0, False)) == VoteResponse(1, False)
+    assert bench.answer_to("n1", RequestVote(1, 1, 0, False)) == VoteResponse(1, True)
 
 
 def test_f7_a_disk_that_fails_stops_the_node_and_nothing_is_sent(tmp_path: Path) -> None:

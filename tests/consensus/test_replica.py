@@ -80,6 +80,20 @@ async def test_work_goes_on_without_the_leader_and_it_comes_back(cluster: Cluste
     assert len({tuple(machine.applied) for machine in cluster.machines.values()}) == 1
 
 
+async def test_a_leader_whose_process_ends_is_replaced_long_before_the_election_timeout(
+    tmp_path: Path,
+) -> None:
+    # So long that the test would fail if anybody waited for it.
+    timing = Timing(election_s_min=60.0, election_s_max=120.0, leader_fallback_s=60.0)
+    async with Cluster(tmp_path, timing=timing) as cluster:
+        first = await cluster.leader()
+        await first.propose(b"before")
+        await cluster.stop(first.status().node_id)
+        second = await cluster.leader()
+        assert await second.propose(b"after") == 2
+        assert cluster.fatal == []
+
+
 async def test_a_leader_that_is_cut_off_steps_down_and_says_that_it_does_not_know(cluster: Cluster) -> None:
     first = await cluster.leader()
     seen: list[bool] = []
@@ -184,10 +198,12 @@ def test_it_runs_on_uvloop(tmp_path: Path) -> None:
 def test_timing_that_cannot_work_is_refused() -> None:
     for wrong in (
         {"tick_s": 0.0},
-        {"tick_s": 0.06},
-        {"heartbeat_s": 0.1},
-        {"election_s_min": 0.6},
-        {"leader_fallback_s": 0.2},
+        {"tick_s": 0.2},
+        {"heartbeat_s": 0.4},
+        {"election_s_min": 2.0},
+        {"leader_fallback_s": 0.9},
+        {"hastened_s_min": 0.15},
+        {"hastened_s_max": 1.1},
     ):
         with pytest.raises(ValueError):
             Timing(**wrong)

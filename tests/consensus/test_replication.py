@@ -16,7 +16,7 @@ from consensus.errors import (
     TooManyProposals,
 )
 from consensus.log import DurableLog
-from consensus.messages import Append, AppendResponse, RequestVote
+from consensus.messages import Append, AppendResponse, VoteResponse
 from consensus.record import Kind
 from consensus.waiting import Proposals
 from tests.consensus.cores import TIMING, Bench, Outcome, append, entries
@@ -281,7 +281,7 @@ def test_reads_fail_when_the_leader_is_deposed(tmp_path: Path) -> None:
     read = Outcome()
     bench.core.read(read)
     bench.settle()
-    bench.core.receive("n1", RequestVote(99, 0, 0))
+    bench.core.receive("n1", VoteResponse(99, False))
     assert isinstance(read.error, ReadFailed)
 
 

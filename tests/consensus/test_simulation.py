@@ -41,17 +41,19 @@ def play(seed: int, *, size: int = 3, faults: Faults | None = None, seconds: flo
 
 @pytest.mark.parametrize("first_seed", range(0, 60, SEEDS_PER_TEST))
 def test_three_members_keep_every_promise(first_seed: int) -> None:
-    acknowledged = reads = leaders = deleted = 0
+    acknowledged = reads = leaders = deleted = handovers = 0
     for seed in range(first_seed, first_seed + SEEDS_PER_TEST):
         simulation = play(seed)
         acknowledged += sum(each.index is not None for each in simulation.promises.proposals)
         reads += sum(each.passed for each in simulation.reads)
         leaders += len(simulation.promises.leaders)
+        handovers += sum(each.leader_id is not None for each in simulation.handovers)
         deleted += any(m.core is not None and m.core.log.first_index > 1 for m in simulation.members)
     # A history in which nothing happens proves nothing.
     assert acknowledged > 80 * SEEDS_PER_TEST
     assert reads > 5 * SEEDS_PER_TEST
     assert leaders > SEEDS_PER_TEST
+    assert handovers > 2
     assert deleted > SEEDS_PER_TEST // 2
 
 

@@ -23,7 +23,10 @@ from consensus.messages import (
     AppendResponse,
     Hello,
     Message,
+    PreVote,
+    PreVoteResponse,
     RequestVote,
+    TimeoutNow,
     VoteResponse,
     Welcome,
     decode_greeting,
@@ -35,10 +38,13 @@ from tests.consensus.cores import entries
 
 COUNT = st.integers(0, (1 << 63) - 1)
 MESSAGES = st.one_of(
-    st.builds(RequestVote, COUNT, COUNT, COUNT),
+    st.builds(RequestVote, COUNT, COUNT, COUNT, st.booleans()),
     st.builds(VoteResponse, COUNT, st.booleans()),
     st.builds(Append, COUNT, COUNT, COUNT, st.tuples(st.binary(max_size=99)), COUNT, COUNT, COUNT),
     st.builds(AppendResponse, COUNT, st.booleans(), COUNT, COUNT, COUNT, COUNT),
+    st.builds(PreVote, COUNT, COUNT, COUNT),
+    st.builds(PreVoteResponse, COUNT, COUNT, st.booleans()),
+    st.builds(TimeoutNow, COUNT),
 )
 
 
@@ -61,10 +67,10 @@ def test_arbitrary_bytes_are_refused_or_exact(data: bytes) -> None:
         b"\x80",
         encode([10, 1, 1]),
         encode([10, 1, 1, 1, 1]),
-        encode([10, -1, 1, 1]),
-        encode([10, 1 << 63, 1, 1]),
-        encode([10, "1", 1, 1]),
-        encode([10, 1.0, 1, 1]),
+        encode([10, -1, 1, 1, True]),
+        encode([10, 1 << 63, 1, 1, True]),
+        encode([10, "1", 1, 1, True]),
+        encode([10, 1.0, 1, 1, True]),
         encode([11, 1, 1]),
         encode([12, 1, 1, 1, ["text"], 1, 1, 1]),
         encode([12, 1, 1, 1, [b""] * (limits.BATCH_ENTRIES_MAX + 1), 1, 1, 1]),
@@ -79,7 +85,7 @@ def test_what_does_not_fit_its_type_exactly_is_refused(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [encode([1, 1, "c", "", "n1"]), encode([1, 1, "c", "n" * 99, "n1"]), encode(RequestVote(1, 1, 1))]
+    "body", [encode([1, 1, "c", "", "n1"]), encode([1, 1, "c", "n" * 99, "n1"]), encode(TimeoutNow(1))]
 )
 def test_a_wrong_greeting_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedMessage):
@@ -149,7 +155,9 @@ async def send_to(cluster: Cluster, number: int, data: bytes) -> bytes:
         writer.close()
 
 
-def hello(cluster: str = "test", sender: str = "n1", target: str = "n0", protocol: int = 1) -> bytes:
+def hello(
+    cluster: str = "test", sender: str = "n1", target: str = "n0", protocol: int = PROTOCOL_VERSION
+) -> bytes:
     return frame(encode(Hello(protocol, cluster, sender, target)))
 
 
@@ -163,7 +171,7 @@ WELCOME = frame(encode(Welcome("n0")))
         bytes(4),
         b"\xff\xff\xff\xff",
         (limits.GREETING_SIZE_BYTES_MAX + 1).to_bytes(4, "big"),
-        frame(encode(RequestVote(FOREIGN_TERM, 99, 99))),
+        frame(encode(RequestVote(FOREIGN_TERM, 99, 99, False))),
         frame(encode(Welcome("n1"))),
         hello(cluster="other"),
         hello(target="n1"),

@@ -15,7 +15,7 @@ NODE_COLUMNS = ("id", "zone", "role", "http", "connected", "match_index")
 
 ledger_app = App(name="ledger", help="Create, list and delete ledgers.")
 table_app = App(name="table", help="Create, list and drop tables.")
-cluster_app = App(name="cluster", help="Look at the cluster.")
+cluster_app = App(name="cluster", help="Look at the cluster, and move its leadership.")
 
 
 @ledger_app.command(name="create")
@@ -120,3 +120,23 @@ def cluster_status(
     if output.format == "table" and not nodes_only:
         printer.item({name: value for name, value in item_of(status).items() if name != "nodes"})
     printer.items(nodes, NODE_COLUMNS)
+
+
+@cluster_app.command(name="transfer")
+def transfer_leadership(
+    node: str | None = None,
+    /,
+    *,
+    connection: Connection = CONNECTION,
+    output: Output = OUTPUT,
+) -> None:
+    """Hand the leadership to another node, for example before the leader's machine is stopped.
+
+    Parameters
+    ----------
+    node
+        Its id; without one, the node with the most complete log takes over.
+    """
+    with connection.open() as client:
+        leader = client.transfer_leadership(node)
+    output.printer().item({"leader": leader})

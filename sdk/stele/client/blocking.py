@@ -116,3 +116,4 @@ class BlockingClient(Bridged):
     delete_ledger = blocking(Client.delete_ledger)
     ledgers = blocking(Client.ledgers)
     cluster = blocking(Client.cluster)
+    transfer_leadership = blocking(Client.transfer_leadership)

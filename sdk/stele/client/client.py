@@ -9,7 +9,7 @@ from stele.client.encoding import encode_json
 from stele.client.ledger import Ledger
 from stele.client.limits import TIMEOUT_S_DEFAULT
 from stele.client.memory import CheckpointMemory, InProcessMemory
-from stele.client.models import ClusterStatus, LedgerInfo, LedgerList
+from stele.client.models import ClusterStatus, LedgerInfo, LedgerList, Transferred
 from stele.client.transport import Request, Transport
 from stele.client.trust import TrustPolicy
 
@@ -78,3 +78,12 @@ class Client:
     async def cluster(self) -> ClusterStatus:
         """Nodes, leader and progress, as the node that answers sees them."""
         return (await self._transport.call(Request("GET", "/v1/cluster"))).decode(ClusterStatus)
+
+    async def transfer_leadership(self, target: str | None = None) -> str:
+        """Hands the leadership to the node `target`, or to the most complete one; returns who leads then.
+
+        Raises Invalid for a node that does not exist, Unavailable when nobody took over in time.
+        """
+        body = {} if target is None else {"target": target}
+        request = Request("POST", "/v1/cluster/transfer", body=encode_json(body), repeat=False)
+        return (await self._transport.call(request)).decode(Transferred).leader

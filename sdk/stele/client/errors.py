@@ -145,6 +145,7 @@ _CLASS_OF_SLUG: dict[str, type[SteleError]] = {
     "deletion-protected": DeletionProtected,
     "outcome-unknown": OutcomeUnknown,
     "no-leader": Unavailable,
+    "transfer-failed": Unavailable,
 }
 
 _CLASS_OF_STATUS: dict[int, type[SteleError]] = {

@@ -181,6 +181,10 @@ class ClusterStatus(msgspec.Struct, frozen=True):
     applied_index: int = 0
 
 
+class Transferred(msgspec.Struct, frozen=True):
+    leader: str
+
+
 class LedgerList(msgspec.Struct, frozen=True):
     ledgers: list[LedgerInfo]
 
