@@ -93,13 +93,16 @@ def _shown_by(node: SimulatedNode, place: Place) -> Shown | None:
 class Client:
     """Asks one node after the other."""
 
-    def __init__(self, name: str, world: Everything, workload: Workload, interval_s: float) -> None:
+    def __init__(
+        self, name: str, world: Everything, workload: Workload, interval_s: float, *, reads_only: bool
+    ) -> None:
         self.name = name
         self.promises = world.promises
         self._world = world
         self._scheduler = world.scheduler
         self._workload = workload
         self._interval_s = interval_s
+        self._reads_only = reads_only
         self._node = self._scheduler.rng.choice(world.nodes)
         self._call: _Call | None = None
         self._asked: Make | None = None
@@ -118,10 +121,12 @@ class Client:
         if self._call is not None and not self._call.finished:
             if now < self._deadline:
                 return
-            self._go_elsewhere()
+            # A reader is loyal: it mostly asks again where it asked, and finds out who answers too soon.
+            if not self._reads_only or self._scheduler.rng.random() < 0.3:
+                self._go_elsewhere()
         self._call = None
         self._deadline = now + _TIMEOUT_S
-        if self._asked is None and self._scheduler.rng.random() < 0.35:
+        if self._reads_only or (self._asked is None and self._scheduler.rng.random() < 0.2):
             self._start_read()
         else:
             self._start_write()

@@ -189,7 +189,10 @@ class SimulatedDisk:
     def recover(self, *, power_lost: bool) -> int:
         """What the next start finds; returns how many bytes of the write-ahead log are gone."""
         log = bytes(self._unsynced_log)
-        kept = self._rng.randint(0, len(log)) if power_lost else len(log)
+        kept = len(log)
+        if power_lost:
+            # The ends are drawn more often: nothing came to the disk, or all of it, untold.
+            kept = self._rng.choice((0, kept, self._rng.randint(0, kept)))
         for changes in _whole_records(log[:kept]):
             _apply(changes, self._durable)
         self.families = (self._durable[STATE].copy(), self._durable[RAFT].copy())

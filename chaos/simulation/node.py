@@ -223,7 +223,8 @@ class SimulatedNode:
                 raise cause
             if isinstance(cause, DiskFailed | PowerLost):
                 self._scheduler.note(self.id, "stops:", cause)
-                self.crash(power_lost=isinstance(cause, PowerLost))
+                # After a failed sync the kernel may have dropped the pages it could not write.
+                self.crash(power_lost=True)
                 return
         raise Violation(f"{self.id} stopped itself: {type(error).__name__}: {error}") from error
 

@@ -21,7 +21,8 @@ from storage.commands import DropLedger, encode_group
 _STEP_S = 0.02
 _RECOVERY_S_MAX = 20.0
 _RESTART_S = (0.02, 1.0)
-_CLIENTS = 4
+_WRITERS = 4
+_READERS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,10 @@ class World:
             node.start()
         workload = Workload(self.scheduler.rng)
         interval_s = self.weather.request_interval_s
-        clients = [Client(f"client{number}", self, workload, interval_s) for number in range(_CLIENTS)]
+        clients = [
+            Client(f"client{number}", self, workload, interval_s, reads_only=number >= _WRITERS)
+            for number in range(_WRITERS + _READERS)
+        ]
         nemesis = Nemesis(self, self.weather)
         self.scheduler.advance(self.weather.seconds)
         nemesis.stop()
@@ -101,13 +105,17 @@ class World:
             self.scheduler.advance(_STEP_S)
             if last is None or last.error is not None:
                 last = self._propose_last()
-            elif last.told and all(
-                node.core and node.core.applied_index >= last.index for node in self.nodes
-            ):
+            elif last.told and self._quiet():
                 cores = [node.core for node in self.nodes if node.core is not None]
                 self.promises.check_end(cores, [node.disk for node in self.nodes])
                 return
         raise Violation(f"the healed cluster did not come back in {_RECOVERY_S_MAX} s")
+
+    def _quiet(self) -> bool:
+        """Whether every node is up and has applied all there is, late requests of clients included."""
+        cores = [node.core for node in self.nodes if node.core is not None]
+        last_index = max((core.log.last_index for core in cores), default=0)
+        return len(cores) == len(self.nodes) and all(core.applied_index == last_index for core in cores)
 
     def _propose_last(self) -> _Last | None:
         """An entry on the newest leader, if there is one."""
