@@ -22,7 +22,7 @@ from storage.commands import encode_group
 from storage.errors import TableDropped, TableUnknown
 from storage.view import View
 
-_TIMEOUT_S = 0.4
+_TIMEOUT_S = (0.05, 0.5)
 
 
 class Everything(Protocol):
@@ -121,11 +121,11 @@ class Client:
         if self._call is not None and not self._call.finished:
             if now < self._deadline:
                 return
-            # A reader is loyal: it mostly asks again where it asked, and finds out who answers too soon.
-            if not self._reads_only or self._scheduler.rng.random() < 0.3:
+            # Some ask again where they asked: entries gather on a leader that is cut off, and reads too.
+            if self._scheduler.rng.random() < 0.5:
                 self._go_elsewhere()
         self._call = None
-        self._deadline = now + _TIMEOUT_S
+        self._deadline = now + self._scheduler.rng.uniform(*_TIMEOUT_S)
         if self._reads_only or (self._asked is None and self._scheduler.rng.random() < 0.2):
             self._start_read()
         else:

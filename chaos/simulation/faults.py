@@ -46,14 +46,14 @@ class Weather:
     def drawn(cls, rng: random.Random, nodes: int) -> Weather:
         return cls(
             seconds=rng.uniform(2.0, 6.0),
-            loss=rng.choice((0.0, 0.01, 0.05, 0.2)),
+            loss=rng.choice((0.0, 0.02, 0.1, 0.3)),
             duplication=rng.choice((0.0, 0.05, 0.2)),
             delay_s_max=rng.choice((0.002, 0.01, 0.03)),
             late_rate=rng.choice((0.0, 0.02, 0.1)),
             clock_rates=tuple(rng.choice((1.0, 1.0, rng.uniform(0.85, 1.2))) for _ in range(nodes)),
             faults_per_s=rng.choice((0.5, 2.0, 4.0)),
             weights=tuple(rng.choice((0.0, 1.0, 3.0)) for _ in FAULTS),
-            aim_at_leader=rng.choice((0.0, 0.5, 0.9)),
+            aim_at_leader=rng.choice((0.0, 0.6, 0.9)),
             request_interval_s=rng.choice((0.02, 0.06, 0.15)),
         )
 

@@ -93,7 +93,10 @@ class Nemesis:
     def _cut(self, *, both_ways: bool) -> None:
         """One link more, so that a partial partition grows."""
         victim = self._victim().id
-        other = self._rng.choice([each for each in self._world.ids if each != victim])
+        others = [each for each in self._world.ids if each != victim]
+        if not others:
+            return  # A cluster of one has no links.
+        other = self._rng.choice(others)
         cut = {(victim, other), (other, victim)} if both_ways else {(victim, other)}
         if not both_ways and self._rng.random() < 0.5:
             cut = {(other, victim)}

@@ -42,27 +42,38 @@ class Mutation(NamedTuple):
 
 
 def _stock_commit_index(patch: pytest.MonkeyPatch) -> None:
-    """syncobj.py 1033: the follower commits min(leader's commit index, its own last index)."""
-    send, on_append = Followers._append, RaftRules._on_append
+    """syncobj.py 1022-1033: a snapshot chunk proves nothing about the log, yet the follower takes
+    min(leader's commit index, its own last index). Here every message of the term does what a chunk does."""
+    _commit_what_the_leader_says(patch, unproved=True)
+
+
+def _uncapped_commit_index(patch: pytest.MonkeyPatch) -> None:
+    """syncobj.py 1033 alone: the same once the previous entry matches, which proves nothing behind it."""
+    _commit_what_the_leader_says(patch, unproved=False)
+
+
+def _commit_what_the_leader_says(patch: pytest.MonkeyPatch, *, unproved: bool) -> None:
+    send, on_append, check = Followers._append, RaftRules._on_append, follower.terms_of
 
     def append(self: Followers, peer_id: str, standing: Any, records: Sequence[bytes]) -> None:
         send(self, peer_id, standing, records)
         waiting = self._outbox._waiting[peer_id]
         waiting[-1] = msgspec.structs.replace(waiting[-1], commit_index=standing.commit_index)
 
-    def answer(self: RaftRules, node: Node, message: Append, terms: list[int]) -> None:
+    def take(self: RaftRules, node: Node, message: Append, terms: list[int]) -> None:
         on_append(self, node, message, terms)
-        accepted = self._outbox._waiting[node.id][-1]
-        if isinstance(accepted, AppendResponse) and accepted.accepted:
+        answer = self._outbox._waiting[node.id][-1]
+        proved = isinstance(answer, AppendResponse) and answer.accepted
+        if message.term == self.term and (proved or unproved):
             committed = min(message.commit_index, self.log.last_index)
             self._SyncObj__raftCommitIndex = max(self.commit_index, committed)
 
-    check = follower.terms_of
+    def terms_of(message: Append) -> list[int]:
+        return check(msgspec.structs.replace(message, commit_index=0))
+
     patch.setattr(Followers, "_append", append)
-    patch.setattr(RaftRules, "_on_append", answer)
-    patch.setattr(
-        follower, "terms_of", lambda message: check(msgspec.structs.replace(message, commit_index=0))
-    )
+    patch.setattr(RaftRules, "_on_append", take)
+    patch.setattr(follower, "terms_of", terms_of)
 
 
 def _stock_deletion(patch: pytest.MonkeyPatch) -> None:
@@ -226,7 +237,8 @@ def _applied_index_not_stored(patch: pytest.MonkeyPatch) -> None:
 
 
 MUTATIONS = [
-    Mutation("F1: commit index beyond what the message proved", _stock_commit_index, 100),
+    Mutation("F1: a commit index from a message that proves nothing", _stock_commit_index, 100),
+    Mutation("F1: a commit index beyond what the message proved", _uncapped_commit_index, 1000, slow=True),
     Mutation("F2: all entries after prev_index deleted", _stock_deletion, 100),
     Mutation("F3: acknowledgements of older terms count", _acknowledgement_of_any_term, 1000),
     Mutation("F7: nothing is synced", _no_sync, 100),

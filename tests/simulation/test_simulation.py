@@ -43,6 +43,12 @@ def test_every_promise_is_kept_in_thousands_of_histories() -> None:
     assert summary.violating is None, summary.violating
 
 
+def test_a_cluster_of_one_keeps_every_promise() -> None:
+    played = [play(seed, 1) for seed in range(20)]
+    assert [history.violation for history in played if history.violation] == []
+    assert sum(history.counts["acknowledged"] for history in played) > 20 * 40
+
+
 def transcript_hash(seed: int) -> str:
     """A hash of everything that happened in one seed."""
     lines: list[str] = []
