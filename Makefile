@@ -11,11 +11,13 @@ DATA ?= var/demo
 PORT ?= 7400
 # Processes that run tests side by side.
 WORKERS ?= 2
+# Seeds that `make simulate` plays, first..last.
+SEEDS ?= 0..9999
 # What `make bench` passes on, for example BENCH="--quick".
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow check format bench lock clean
+.PHONY: help setup run test test-slow simulate check format bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +42,9 @@ test: $(STAMP)  ## run the tests (without the slow ones)
 
 test-slow: $(STAMP)  ## run the slow tests: crashes, fuzzing, real data
 	$(BIN)/python -m pytest -q -m slow --timeout 1200 --durations=10
+
+simulate: $(STAMP)  ## play whole clusters under faults, a seed a history
+	$(BIN)/python -m chaos simulate --seeds $(SEEDS)
 
 check: $(STAMP)  ## formatting, lint, types and import rules
 	$(BIN)/ruff format --check .

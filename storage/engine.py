@@ -25,7 +25,7 @@ from rocksdict import (
     WriteOptions,
 )
 
-from storage import limits
+from storage import disk, limits
 from storage.errors import StorageFailed, StoreInUse
 
 RAFT_FAMILY = "raft"
@@ -124,7 +124,10 @@ class Engine:
         """A cursor over the rows below `end`."""
         return Cursor(self._database, end)
 
-    def write(self, batch: Batch, *, sync: bool = False) -> None:
+    def batch(self) -> Batch:
+        return Batch()
+
+    def write(self, batch: disk.Batch, *, sync: bool = False) -> None:
         """Writes `batch` atomically; on return it is on disk when `sync` is set."""
         try:
             self._database.write(batch.raw, self._synced if sync else self._unsynced)

@@ -7,7 +7,7 @@ import msgspec
 from stele.format.block import parse_header
 from stele.format.merkle import leaf_hash, path_in_leaves
 from storage import keys, rows
-from storage.engine import Engine
+from storage.disk import Disk
 from storage.errors import BlockUnknown, InvariantBroken
 from storage.ledger_state import LedgerState, stored_block
 from storage.view import Revision
@@ -30,8 +30,8 @@ _decode_leaf = msgspec.json.Decoder(Leaf).decode
 class Journal:
     """The journal of one ledger, as of now. Raises `BlockUnknown` for blocks it does not have yet."""
 
-    def __init__(self, engine: Engine, state: LedgerState) -> None:
-        self._engine = engine
+    def __init__(self, disk: Disk, state: LedgerState) -> None:
+        self._disk = disk
         self._state = state
 
     @property
@@ -41,7 +41,7 @@ class Journal:
     def block(self, seq: int) -> rows.StoredBlock:
         if not 0 <= seq < self.size:
             raise BlockUnknown(seq, self.size)
-        return stored_block(self._engine, self._state.number, seq)
+        return stored_block(self._disk, self._state.number, seq)
 
     def header(self, seq: int) -> bytes:
         return self.block(seq).header
@@ -63,7 +63,7 @@ class Journal:
     def _stored_revision(self, leaf: Leaf, seq: int, index: int) -> rows.RevisionRow:
         number = table_number(leaf.table)
         stem = keys.revisions_of_table(self._state.number, number) + leaf.key.encode() + b"\0"
-        row = self._engine.get(stem + keys.revision_suffix(seq, index))
+        row = self._disk.get(stem + keys.revision_suffix(seq, index))
         if row is None:
             raise InvariantBroken(
                 f"ledger {self._state.name!r}: block {seq} names revision {leaf.version} of document"

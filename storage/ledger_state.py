@@ -10,7 +10,7 @@ import msgspec
 from stele.format.block import parse_header
 from stele.format.merkle import leaf_hash
 from storage import keys, rows
-from storage.engine import Engine
+from storage.disk import Disk
 from storage.errors import InvariantBroken
 from storage.tree import TILE_SIZE_BYTES, JournalTree
 
@@ -80,11 +80,11 @@ class LedgerState:
         return rows.encode(end)
 
 
-def new_tree(engine: Engine, number: int) -> JournalTree:
-    """An empty tree that reads its full tiles from `engine`."""
+def new_tree(disk: Disk, number: int) -> JournalTree:
+    """An empty tree that reads its full tiles from `disk`."""
 
     def read_tile(level: int, index: int) -> bytes:
-        tile = engine.get(keys.tile(number, level, index))
+        tile = disk.get(keys.tile(number, level, index))
         if tile is None or len(tile) != TILE_SIZE_BYTES:
             raise InvariantBroken(f"ledger {number}: tile {index} of level {level} is missing or short")
         return tile
@@ -92,9 +92,9 @@ def new_tree(engine: Engine, number: int) -> JournalTree:
     return JournalTree(read_tile)
 
 
-def stored_block(engine: Engine, number: int, seq: int) -> rows.StoredBlock:
+def stored_block(disk: Disk, number: int, seq: int) -> rows.StoredBlock:
     """Block `seq`, which must exist. Raises `InvariantBroken` when its row is missing or unreadable."""
-    row = engine.get(keys.block(number, seq))
+    row = disk.get(keys.block(number, seq))
     if row is None:
         raise InvariantBroken(f"ledger {number}: block {seq} is missing")
     try:
@@ -103,48 +103,48 @@ def stored_block(engine: Engine, number: int, seq: int) -> rows.StoredBlock:
         raise InvariantBroken(f"ledger {number}: block {seq} is unreadable: {error}") from error
 
 
-def load_ledgers(engine: Engine) -> dict[str, LedgerState]:
+def load_ledgers(disk: Disk) -> dict[str, LedgerState]:
     """Every ledger of the store, as the last applied command left it."""
     ledgers = {}
-    for key, value in engine.scan(keys.LEDGERS, keys.end_of(keys.LEDGERS)):
+    for key, value in disk.scan(keys.LEDGERS, keys.end_of(keys.LEDGERS)):
         name = key[len(keys.LEDGERS) :].decode()
-        ledgers[name] = _load(engine, name, rows.decode_ledger(value))
+        ledgers[name] = _load(disk, name, rows.decode_ledger(value))
     return ledgers
 
 
-def _load(engine: Engine, name: str, row: rows.LedgerRow) -> LedgerState:
+def _load(disk: Disk, name: str, row: rows.LedgerRow) -> LedgerState:
     number = row.number
-    stored_end = engine.get(keys.journal_end(number))
+    stored_end = disk.get(keys.journal_end(number))
     if stored_end is None:
         raise InvariantBroken(f"ledger {name!r}: the row of its journal's end is missing")
     end = rows.decode_journal_end(stored_end)
-    tree = new_tree(engine, number)
-    tree.load(end.size, lambda seq: leaf_hash(stored_block(engine, number, seq).header))
-    last_header = stored_block(engine, number, end.size - 1).header
+    tree = new_tree(disk, number)
+    tree.load(end.size, lambda seq: leaf_hash(stored_block(disk, number, seq).header))
+    last_header = stored_block(disk, number, end.size - 1).header
     if leaf_hash(last_header) != end.head:
         raise InvariantBroken(f"ledger {name!r}: block {end.size - 1} is not the one the journal ended with")
     state = LedgerState(name, row, tree, end.head, parse_header(last_header).at_us)
     state.refusals_from = end.refusals_from
     state.refusals_to = end.refusals_to
-    _load_tables(engine, state)
+    _load_tables(disk, state)
     return state
 
 
-def _load_tables(engine: Engine, state: LedgerState) -> None:
+def _load_tables(disk: Disk, state: LedgerState) -> None:
     prefix = state.tables[CATALOGUE_TABLE].current_prefix
-    for key, value in engine.scan(prefix, keys.end_of(prefix)):
+    for key, value in disk.scan(prefix, keys.end_of(prefix)):
         name = key[len(prefix) :].decode()
-        state.tables[name] = catalogue_table(engine, state.number, name, rows.decode_current(value))
+        state.tables[name] = catalogue_table(disk, state.number, name, rows.decode_current(value))
     for table in state.tables.values():
-        used = engine.get(keys.table_use(state.number, table.number))
+        used = disk.get(keys.table_use(state.number, table.number))
         if used is not None:
             table.last_seq = rows.U64.unpack(used)[0]
 
 
-def catalogue_table(engine: Engine, number: int, name: str, current: rows.Current) -> TableState:
+def catalogue_table(disk: Disk, number: int, name: str, current: rows.Current) -> TableState:
     """The table that the catalogue's revision at `current` describes. A dropped table keeps the number
     of the revision that created it, which is the one before."""
-    entry, prev_seq = _catalogue_entry(engine, number, name, current.seq, current.leaf_index)
+    entry, prev_seq = _catalogue_entry(disk, number, name, current.seq, current.leaf_index)
     if entry.state == "active":
         return TableState(name, current.seq, number)
     if prev_seq is None:
@@ -153,10 +153,10 @@ def catalogue_table(engine: Engine, number: int, name: str, current: rows.Curren
 
 
 def _catalogue_entry(
-    engine: Engine, number: int, name: str, seq: int, leaf_index: int
+    disk: Disk, number: int, name: str, seq: int, leaf_index: int
 ) -> tuple[CatalogueEntry, int | None]:
     key = keys.revisions_of_table(number, CATALOGUE_NUMBER) + name.encode() + b"\0"
-    stored = engine.get(key + keys.revision_suffix(seq, leaf_index))
+    stored = disk.get(key + keys.revision_suffix(seq, leaf_index))
     if stored is None:
         raise InvariantBroken(f"ledger {number}: the catalogue's entry for table {name!r} is missing")
     revision = rows.decode_revision(stored)

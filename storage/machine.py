@@ -20,7 +20,7 @@ from storage.commands import (
     Transact,
     decode_group,
 )
-from storage.engine import Engine
+from storage.disk import Disk
 from storage.errors import InvariantBroken
 from storage.ledger_state import (
     CATALOGUE_TABLE,
@@ -37,12 +37,12 @@ from storage.transition import Transition
 class LedgerMachine:
     """Applies Raft entries to the store. Satisfies `consensus.replica.StateMachine`."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.ledgers: dict[str, LedgerState] = load_ledgers(engine)
-        stored_index = engine.get(keys.APPLIED_INDEX)
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self.ledgers: dict[str, LedgerState] = load_ledgers(disk)
+        stored_index = disk.get(keys.APPLIED_INDEX)
         self._applied_index = 0 if stored_index is None else rows.U64.unpack(stored_index)[0]
-        stored_next = engine.get(keys.NEXT_LEDGER)
+        stored_next = disk.get(keys.NEXT_LEDGER)
         self._next_ledger: int = 1 if stored_next is None else rows.U64.unpack(stored_next)[0]
 
     @property
@@ -64,11 +64,11 @@ class LedgerMachine:
             commands = decode_group(payload)
         except msgspec.MsgspecError as error:
             raise InvariantBroken(f"entry {index} is not a group of commands: {error}") from error
-        transition = Transition(self._engine)
+        transition = Transition(self._disk)
         outcomes = [self._apply_command(transition, command) for command in commands]
         transition.finish()
         transition.put(keys.APPLIED_INDEX, rows.U64.pack(index))
-        self._engine.write(transition.batch)
+        self._disk.write(transition.batch)
         self._applied_index = index
         return outcomes
 
@@ -98,7 +98,7 @@ class LedgerMachine:
             )
         number = self._next_ledger
         row = rows.LedgerRow(number, command.id, command.at, command.deletion_protection)
-        state = LedgerState(name, row, new_tree(self._engine, number))
+        state = LedgerState(name, row, new_tree(self._disk, number))
         information = information_bytes(command.by, None)
         header = genesis_header_bytes(
             ledger=command.id,

@@ -150,7 +150,7 @@ def _range_changed(transition: Transition, prefix: bytes, read_at: int, *, whole
         return True
     if any(current.seq > read_at for current in transition.written_current(prefix)):
         return True
-    for count, (_, row) in enumerate(transition.engine.scan(prefix, keys.end_of(prefix))):
+    for count, (_, row) in enumerate(transition.disk.scan(prefix, keys.end_of(prefix))):
         if count >= limits.CONDITION_SCAN_ROWS_MAX or rows.decode_current(row).seq > read_at:
             return True
     return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from storage import keys, rows
-from storage.engine import Batch, Engine
+from storage.disk import Disk
 from storage.errors import InvariantBroken
 from storage.ledger_state import LedgerState, TableState
 from storage.limits import REFUSALS_KEPT_PER_LEDGER
@@ -13,9 +13,9 @@ from storage.outcomes import Committed, Refused
 class Transition:
     """Collects the rows of one Raft entry. Commands of one entry see each other's effects."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.batch = Batch()
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
+        self.batch = disk.batch()
         self.put = self.batch.put
         self._written_current: dict[bytes, bytes] = {}
         self._written_answers: dict[bytes, rows.FirstAnswer] = {}
@@ -47,7 +47,7 @@ class Transition:
         """The current revision whose row has this key, deleted ones included."""
         row = self._written_current.get(key)
         if row is None:
-            row = self.engine.get(key)
+            row = self.disk.get(key)
             if row is None:
                 return None
         return rows.decode_current(row)
@@ -67,7 +67,7 @@ class Transition:
         written = self._written_answers.get(key)
         if written is not None:
             return written
-        row = self.engine.get(key)
+        row = self.disk.get(key)
         return None if row is None else rows.decode_first_answer(row)
 
     def set_first_answer(self, state: LedgerState, key_hash: bytes, answer: rows.FirstAnswer) -> None:
@@ -100,7 +100,7 @@ class Transition:
 
     def _forget_oldest_refusal(self, state: LedgerState) -> None:
         oldest = keys.refusal_ring(state.number, state.refusals_from)
-        stored = self.engine.get(oldest)
+        stored = self.disk.get(oldest)
         if stored is None:
             # A Raft entry holds far fewer commands than the ring, so the oldest is never of this step.
             raise InvariantBroken(f"ledger {state.number}: refusal {state.refusals_from} is missing")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from storage import keys, limits, rows
-from storage.engine import Engine
+from storage.disk import Disk
 from storage.errors import TableDropped, TableUnknown
 from storage.ledger_state import (
     CATALOGUE_NUMBER,
@@ -50,8 +50,8 @@ class TableInfo(NamedTuple):
 class View:
     """A ledger as of block `seq`."""
 
-    def __init__(self, engine: Engine, state: LedgerState, seq: int) -> None:
-        self._engine = engine
+    def __init__(self, disk: Disk, state: LedgerState, seq: int) -> None:
+        self._disk = disk
         self._state = state
         self.seq = seq
 
@@ -110,9 +110,7 @@ class View:
         if entry is None:
             return None
         seq, leaf_index = entry
-        return catalogue_table(
-            self._engine, self._state.number, name, rows.Current(0, seq, leaf_index, 0, b"")
-        )
+        return catalogue_table(self._disk, self._state.number, name, rows.Current(0, seq, leaf_index, 0, b""))
 
     def _known(self, name: str) -> TableState:
         table = self._table_state(name)
@@ -128,25 +126,25 @@ class View:
 
     def _place(self, stem: bytes, seq: int) -> tuple[int, int] | None:
         """(seq, leaf index) of the newest revision at or below `seq`, under a `… key 00` stem."""
-        row = self._engine.cursor(keys.end_of(stem)).seek(stem + keys.revision_suffix(seq, (1 << 32) - 1))
+        row = self._disk.cursor(keys.end_of(stem)).seek(stem + keys.revision_suffix(seq, (1 << 32) - 1))
         return None if row is None else keys.place_of(row[0][len(stem) :])
 
     def _newest(self, table: TableState, key: str, seq: int) -> Revision | None:
         stem = table.revisions_prefix + key.encode() + b"\0"
-        row = self._engine.cursor(keys.end_of(stem)).seek(stem + keys.revision_suffix(seq, (1 << 32) - 1))
+        row = self._disk.cursor(keys.end_of(stem)).seek(stem + keys.revision_suffix(seq, (1 << 32) - 1))
         return None if row is None else _revision(key, row[0][len(stem) :], row[1])
 
     def _walk(self, table: TableState, key: str) -> Iterator[Revision]:
         """All revisions of one document that the view has, newest first."""
         stem = table.revisions_prefix + key.encode() + b"\0"
         start = stem + keys.revision_suffix(self.seq, (1 << 32) - 1)
-        for row_key, row in self._engine.scan(start, keys.end_of(stem)):
+        for row_key, row in self._disk.scan(start, keys.end_of(stem)):
             yield _revision(key, row_key[len(stem) :], row)
 
     def _scan(self, table: TableState, prefix: str, after: str) -> Iterator[Revision]:
         """Live documents in key order. Jumps over older revisions instead of reading them."""
         base = table.revisions_prefix
-        cursor = self._engine.cursor(keys.end_of(base + prefix.encode()))
+        cursor = self._disk.cursor(keys.end_of(base + prefix.encode()))
         # "key 01" is past every revision of `key` and before any later key: keys hold no control bytes.
         start = base + max(prefix.encode(), after.encode() + b"\1" if after else b"")
         row = cursor.seek(start)

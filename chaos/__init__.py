@@ -1,0 +1,1 @@
+"""Faults on purpose: what a Stele cluster does when the world around it fails."""

@@ -1,0 +1,89 @@
+"""How bad the world is in one history, and who makes it so.
+
+Each seed draws its own mix: some kinds of faults often, some never. Histories that lack a fault reach states
+that the fault would hide (swarm testing: Groce et al., ISSTA 2012).
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from consensus import limits
+
+FAULTS = (
+    "isolate",
+    "split",
+    "cut one way",
+    "cut a link",
+    "heal",
+    "crash",
+    "power cut",
+    "crash at a write",
+    "fail a sync",
+    "slow disk",
+    "pause",
+    "all lose power",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """Rates per message or per second, of one history."""
+
+    seconds: float
+    loss: float
+    duplication: float
+    delay_s_max: float
+    late_rate: float
+    clock_rates: tuple[float, ...]
+    faults_per_s: float
+    weights: tuple[float, ...]
+    aim_at_leader: float
+    request_interval_s: float
+
+    @classmethod
+    def drawn(cls, rng: random.Random, nodes: int) -> Weather:
+        return cls(
+            seconds=rng.uniform(2.0, 6.0),
+            loss=rng.choice((0.0, 0.02, 0.1, 0.3)),
+            duplication=rng.choice((0.0, 0.05, 0.2)),
+            delay_s_max=rng.choice((0.002, 0.01, 0.03)),
+            late_rate=rng.choice((0.0, 0.02, 0.1)),
+            clock_rates=tuple(rng.choice((1.0, 1.0, rng.uniform(0.85, 1.2))) for _ in range(nodes)),
+            faults_per_s=rng.choice((0.5, 2.0, 4.0)),
+            weights=tuple(rng.choice((0.0, 1.0, 3.0)) for _ in FAULTS),
+            aim_at_leader=rng.choice((0.0, 0.6, 0.9)),
+            request_interval_s=rng.choice((0.02, 0.06, 0.15)),
+        )
+
+
+def small_limits(rng: random.Random) -> dict[str, int]:
+    """Windows, batches and caches so small that a short history meets every edge of them."""
+    return {
+        "BATCH_ENTRIES_MAX": rng.choice((1, 4, 64)),
+        "IN_FLIGHT_BATCHES_MAX": rng.choice((1, 3, 64)),
+        "APPLY_ENTRIES_PER_TICK_MAX": rng.choice((1, 5, 1024)),
+        "LOG_CACHE_ENTRIES_MAX": rng.choice((4, 64, 4096)),
+        "LOG_SCAN_ENTRIES_MAX": rng.choice((3, 4096)),
+        "LOG_RETAINED_ENTRIES": rng.choice((2, 8, 4096)),
+        "LOG_COMPACTION_STEP_ENTRIES": rng.choice((2, 8)),
+        "PROPOSALS_OUTSTANDING_MAX": rng.choice((4, 8192)),
+        "READS_WAITING_MAX": rng.choice((2, 65536)),
+    }
+
+
+class SmallLimits:
+    """The consensus package's limits while a history runs; what was there comes back afterwards."""
+
+    def __init__(self, values: dict[str, int]) -> None:
+        self._values = values
+        self._before = {name: getattr(limits, name) for name in values}
+
+    def __enter__(self) -> None:
+        for name, value in self._values.items():
+            setattr(limits, name, value)
+
+    def __exit__(self, *raised: object) -> None:
+        for name, value in self._before.items():
+            setattr(limits, name, value)

@@ -1,0 +1,138 @@
+"""Who makes the faults happen, at times and to nodes drawn from the seed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from chaos.simulation.disk import Fate
+from chaos.simulation.faults import FAULTS, Weather
+from chaos.simulation.network import Network
+from chaos.simulation.node import SimulatedNode
+from chaos.simulation.scheduler import Scheduler
+
+_SLOW_SYNC_S_MAX = 0.3
+
+
+class Everything(Protocol):
+    """What the nemesis may lay hands on."""
+
+    scheduler: Scheduler
+    network: Network
+    nodes: list[SimulatedNode]
+    ids: list[str]
+    counts: Counter[str]
+
+
+class Nemesis:
+    """Plans one fault after the other until it is stopped."""
+
+    def __init__(self, world: Everything, weather: Weather) -> None:
+        self._world = world
+        self._weather = weather
+        self._scheduler = world.scheduler
+        self._rng = world.scheduler.rng
+        self._stopped = False
+        self._acts: dict[str, Callable[[], None]] = {
+            "isolate": self._isolate,
+            "split": self._split,
+            "cut one way": lambda: self._cut(both_ways=False),
+            "cut a link": lambda: self._cut(both_ways=True),
+            "heal": lambda: self._block(()),
+            "crash": lambda: self._victim().crash(power_lost=False),
+            "power cut": lambda: self._victim().crash(power_lost=True),
+            "crash at a write": lambda: self._doom(Fate.POWER_LOST),
+            "fail a sync": lambda: self._doom(Fate.FAILED),
+            "slow disk": self._slow_disk,
+            "pause": lambda: self._victim().pause(self._rng.uniform(0.02, 1.5)),
+            "all lose power": self._all_lose_power,
+        }
+        self._plan()
+
+    def stop(self) -> None:
+        """Ends all faults; nodes that are down come up by themselves."""
+        self._stopped = True
+        self._world.network.calm()
+        self._block(())
+        for node in self._world.nodes:
+            node.writes_until_fate = 0
+            node.sync_s_max = 0.001
+
+    def _plan(self) -> None:
+        self._scheduler.after(self._rng.expovariate(self._weather.faults_per_s), self._act)
+
+    def _act(self) -> None:
+        if self._stopped:
+            return
+        if any(self._weather.weights):
+            (kind,) = self._rng.choices(FAULTS, self._weather.weights)
+            self._world.counts[kind] += 1
+            self._scheduler.note("nemesis", kind)
+            self._acts[kind]()
+        self._plan()
+
+    def _victim(self) -> SimulatedNode:
+        leading = [node for node in self._world.nodes if node.leads]
+        if leading and self._rng.random() < self._weather.aim_at_leader:
+            return leading[-1]
+        return self._rng.choice(self._world.nodes)
+
+    # The network.
+
+    def _isolate(self) -> None:
+        self._separate({self._victim().id})
+
+    def _split(self) -> None:
+        self._separate(set(self._rng.sample(self._world.ids, len(self._world.ids) // 2)))
+
+    def _separate(self, some: set[str]) -> None:
+        ids = self._world.ids
+        self._block((a, b) for a in ids for b in ids if (a in some) != (b in some))
+
+    def _cut(self, *, both_ways: bool) -> None:
+        """One link more, so that a partial partition grows."""
+        victim = self._victim().id
+        others = [each for each in self._world.ids if each != victim]
+        if not others:
+            return  # A cluster of one has no links.
+        other = self._rng.choice(others)
+        cut = {(victim, other), (other, victim)} if both_ways else {(victim, other)}
+        if not both_ways and self._rng.random() < 0.5:
+            cut = {(other, victim)}
+        self._block(self._world.network.blocked | cut)
+
+    def _block(self, links: Iterable[tuple[str, str]]) -> None:
+        """Some senders notice that a link is gone, as TCP sometimes does; all notice that it is back."""
+        network = self._world.network
+        before, network.blocked = network.blocked, frozenset(links)
+        for source, target in sorted(before ^ network.blocked):
+            core = self._world.nodes[self._world.ids.index(source)].core
+            if core is None:
+                continue
+            if (source, target) in before:
+                core.peer_connected(target)
+            elif self._rng.random() < 0.5:
+                core.peer_disconnected(target)
+        self._scheduler.note("network", "blocks", sorted(f"{a}>{b}" for a, b in network.blocked))
+
+    # Nodes and disks.
+
+    def _doom(self, fate: Fate) -> None:
+        node = self._victim()
+        node.next_fate = fate
+        node.writes_until_fate = self._rng.choice((1, 1, 2, 5, 20))
+        self._scheduler.note(node.id, f"{fate.value} at write", node.writes_until_fate)
+
+    def _slow_disk(self) -> None:
+        node = self._victim()
+        node.sync_s_max, before = self._rng.uniform(0.02, _SLOW_SYNC_S_MAX), node.sync_s_max
+
+        def recover() -> None:
+            node.sync_s_max = min(before, node.sync_s_max)
+
+        self._scheduler.after(self._rng.uniform(0.2, 1.0), recover)
+
+    def _all_lose_power(self) -> None:
+        for node in self._world.nodes:
+            node.crash(power_lost=True)

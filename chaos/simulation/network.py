@@ -1,0 +1,57 @@
+"""Links that lose, delay, reorder and repeat messages, and that can be cut, each direction by itself.
+
+Messages cross as the bytes the real transport would send. They are not looked into, so that a new kind of
+message needs nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from chaos.simulation.faults import Weather
+from chaos.simulation.scheduler import Scheduler
+from consensus.messages import Message, decode_message, encode
+
+_DELAY_S_MIN = 0.0002
+_LATE_FACTOR = 50
+
+
+class Network:
+    """All links between the nodes; `deliver(source, target, message)` is where messages come out."""
+
+    def __init__(
+        self, scheduler: Scheduler, weather: Weather, deliver: Callable[[str, str, Message], None]
+    ) -> None:
+        self.loss = weather.loss
+        self.duplication = weather.duplication
+        self.delay_s_max = weather.delay_s_max
+        self.late_rate = weather.late_rate
+        self.blocked: frozenset[tuple[str, str]] = frozenset()
+        self.dropped = 0
+        self._scheduler = scheduler
+        self._deliver = deliver
+
+    def send(self, source: str, target: str, message: Message, after_s: float) -> None:
+        """Takes a message that leaves `source` in `after_s` seconds."""
+        rng = self._scheduler.rng
+        if (source, target) in self.blocked or rng.random() < self.loss:
+            self.dropped += 1
+            self._scheduler.note(source, f"-> {target} lost", message)
+            return
+        body = encode(message)
+        for _ in range(2 if rng.random() < self.duplication else 1):
+            delay_s = rng.uniform(_DELAY_S_MIN, self.delay_s_max)
+            if rng.random() < self.late_rate:
+                delay_s *= _LATE_FACTOR
+            self._scheduler.after(after_s + delay_s, lambda: self._arrive(source, target, body))
+
+    def _arrive(self, source: str, target: str, body: bytes) -> None:
+        if (source, target) in self.blocked:
+            self.dropped += 1
+        else:
+            self._deliver(source, target, decode_message(body))
+
+    def calm(self) -> None:
+        """No more faults."""
+        self.loss = self.duplication = self.late_rate = 0.0
+        self.delay_s_max = 0.002

@@ -1,0 +1,200 @@
+"""What must hold in every history, checked while it happens.
+
+Of Raft (thesis figure 3.2): election safety, log matching, leader completeness, state machine safety. Of
+Stele: an acknowledged entry is never lost, every replica writes the same bytes, an outcome is what the model
+says, an idempotency key makes one revision, a strong read is linearizable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from chaos.simulation.disk import STATE, Row, SimulatedDisk
+from chaos.simulation.model import Answer, Model, Place, Shown
+from consensus.raft_core import RaftCore
+from storage.commands import Command, Transact, decode_group
+from storage.machine import LedgerMachine
+from storage.outcomes import Committed, LedgerChanged, Outcome
+
+_ENTRIES_OF_A_LEADER_CHECKED_MAX = 256
+
+
+class Violation(Exception):
+    """A promise was broken."""
+
+
+class _Applied(NamedTuple):
+    payload: bytes
+    record_hash: bytes
+    outcomes: list[Outcome]
+    state_hash: bytes
+
+
+class Promises:
+    """What one history has shown so far."""
+
+    def __init__(self) -> None:
+        self.leaders: dict[int, str] = {}
+        self.committed: dict[int, bytes] = {}
+        self.committed_index = 0
+        self.applied: dict[int, _Applied] = {}
+        self.acknowledged: list[tuple[int, bytes]] = []
+        # The newest entry that some client knows of: what begins now comes after it.
+        self.shown_index = 0
+        self.model = Model()
+        self._entries: dict[bytes, bytes] = {}
+        self._terms_before: dict[bytes, int | None] = {}
+        self._seen: dict[str, tuple[int, int]] = {}
+        self._revisions: dict[tuple[str, str], bytes] = {}
+
+    # Raft.
+
+    def restarted(self, core: RaftCore, disk: SimulatedDisk, machine: LedgerMachine) -> None:
+        """A node that begins again may know less of what is committed, but not of terms it has settled."""
+        _, term = self._seen.get(core.node_id, (0, 0))
+        self._seen[core.node_id] = (0, term)
+        self.check_entries(core, list(disk.raft_rows.scan(b"e", b"f")))
+        applied = self.applied.get(machine.applied_index)
+        if applied is not None and applied.state_hash != state_hash(machine):
+            raise Violation(f"{core.node_id} came back with another state at {machine.applied_index}")
+
+    def check(self, core: RaftCore) -> None:
+        """After each step of one core."""
+        commit_index, term = self._seen.get(core.node_id, (0, 0))
+        if core.term < term:
+            raise Violation(f"{core.node_id} went back from term {term} to {core.term}")
+        if core.commit_index < commit_index:
+            raise Violation(f"{core.node_id} uncommitted {commit_index} down to {core.commit_index}")
+        if core.leads and core.term not in self.leaders:
+            self.leaders[core.term] = core.node_id
+            self._check_leader(core)
+        elif core.leads and self.leaders[core.term] != core.node_id:
+            raise Violation(f"{core.node_id} and {self.leaders[core.term]} both lead term {core.term}")
+        self._check_committed(core, commit_index + 1)
+        self._seen[core.node_id] = (core.commit_index, core.term)
+
+    def check_entries(self, core: RaftCore, rows: Sequence[Row]) -> None:
+        """Log matching: one (index, term), one entry, and the same entry before it; by induction one past."""
+        for key, record in rows:
+            if not key.startswith(b"e"):
+                continue
+            index = int.from_bytes(key[1:9], "big")
+            if self._entries.setdefault(key, record) != record:
+                raise Violation(f"{core.node_id} has another entry {index} of the same term")
+            term_before = core.log.term_at(index - 1)
+            if term_before is None:
+                continue
+            if self._terms_before.setdefault(key, term_before) != term_before:
+                raise Violation(f"{core.node_id} has another past before entry {index}")
+
+    def _check_leader(self, core: RaftCore) -> None:
+        """Leader completeness: it has every entry that was committed before."""
+        if core.log.last_index < self.committed_index:
+            raise Violation(
+                f"{core.node_id} leads term {core.term} with {core.log.last_index} entries;"
+                f" {self.committed_index} are committed"
+            )
+        first = max(core.log.first_index, self.committed_index - _ENTRIES_OF_A_LEADER_CHECKED_MAX)
+        self._check_same(core, first, self.committed_index, f"leads term {core.term}, but")
+
+    def _check_committed(self, core: RaftCore, first: int) -> None:
+        """State machine safety, before apply: a committed index has one record, for ever, everywhere."""
+        first = max(first, core.log.first_index)
+        if first <= core.commit_index:
+            self._check_same(core, first, core.commit_index, "committed and")
+            self.committed_index = max(self.committed_index, core.commit_index)
+
+    def _check_same(self, core: RaftCore, first: int, last: int, what: str) -> None:
+        if first > last:
+            return
+        records = core.log.records(first, last=last, count_max=last, size_bytes_max=1 << 30)
+        for index, record in enumerate(records, first):
+            if self.committed.setdefault(index, record) != record:
+                raise Violation(f"{core.node_id} {what} has another entry {index} than was committed")
+
+    # The state machine.
+
+    def check_applied(
+        self,
+        node_id: str,
+        index: int,
+        payload: bytes,
+        outcomes: list[Outcome],
+        record: bytes,
+        machine: LedgerMachine,
+    ) -> None:
+        """Every replica applies the same entry at an index, answers the same and writes the same bytes."""
+        found = _Applied(payload, hashlib.sha256(record).digest(), outcomes, state_hash(machine))
+        known = self.applied.get(index)
+        if known is None:
+            self.applied[index] = found
+            self._check_outcomes(index, decode_group(payload), outcomes)
+        elif known != found:
+            what = next(name for name in found._fields if getattr(known, name) != getattr(found, name))
+            raise Violation(f"{node_id} applied entry {index} with another {what}")
+
+    def _check_outcomes(self, index: int, commands: Sequence[Command], outcomes: Sequence[Outcome]) -> None:
+        expected = self.model.apply(index, commands)
+        for command, outcome, wanted in zip(commands, outcomes, expected, strict=True):
+            if _answer(outcome) != wanted:
+                raise Violation(f"entry {index}: {outcome}, but the model says {wanted}")
+            if isinstance(command, Transact) and command.idempotency_key and isinstance(outcome, Committed):
+                key = command.ledger, command.idempotency_key
+                if self._revisions.setdefault(key, outcome.tx) != outcome.tx:
+                    raise Violation(f"entry {index}: idempotency key {key} made a second revision")
+
+    # Clients.
+
+    def check_acknowledged(self, index: int, payload: bytes, floor: int, outcomes: object) -> None:
+        """What a proposer is told is what was applied where his entry is, after all he could know of."""
+        applied = self.applied.get(index)
+        if applied is None or applied.payload != payload:
+            raise Violation(f"entry {index} was acknowledged to the proposer of another one")
+        if applied.outcomes != outcomes:
+            raise Violation(f"the proposer of entry {index} was told {outcomes}")
+        if index <= floor:
+            raise Violation(f"entry {index} was acknowledged, but begun after entry {floor} was known")
+        self.acknowledged.append((index, payload))
+        self.shown_index = max(self.shown_index, index)
+
+    def check_read(self, place: Place, index: int, floor: int, shown: Shown | None) -> None:
+        """A strong read is of one applied index, not before what was known when it began."""
+        if index < floor:
+            raise Violation(f"a read of {place} shows entry {index}; entry {floor} was known before it began")
+        expected = self.model.shown(place, index)
+        if shown != expected:
+            raise Violation(f"a read of {place} at {index} shows {shown}, but the model says {expected}")
+        self.shown_index = max(self.shown_index, index)
+
+    # The end.
+
+    def check_end(self, cores: Sequence[RaftCore], disks: Sequence[SimulatedDisk]) -> None:
+        """Once all is healed: the same rows everywhere, and everything that was acknowledged."""
+        first = disks[0].families[STATE]
+        for core, disk in zip(cores, disks, strict=True):
+            if disk.families[STATE] != first:
+                raise Violation(f"{core.node_id} ends with other rows than {cores[0].node_id}")
+            if core.applied_index < self.shown_index:
+                raise Violation(f"{core.node_id} never applied entry {self.shown_index}, which was shown")
+        for index, payload in self.acknowledged:
+            if self.applied[index].payload != payload:
+                raise Violation(f"entry {index} was acknowledged and is lost")
+
+
+def _answer(outcome: Outcome) -> Answer:
+    if isinstance(outcome, Committed):
+        return Answer("committed", outcome.seq, outcome.versions, outcome.repeated)
+    if isinstance(outcome, LedgerChanged):
+        return Answer("created" if outcome.created else "unchanged")
+    return Answer(outcome.reason)
+
+
+def state_hash(machine: LedgerMachine) -> bytes:
+    """What the state machine keeps in memory: of each ledger the journal's end and the tables."""
+    digest = hashlib.sha256()
+    for name, state in sorted(machine.ledgers.items()):
+        tables = sorted((each.id, each.active, each.last_seq) for each in state.tables.values())
+        digest.update(repr((name, state.row, state.end_row(), state.last_at, tables)).encode())
+    return digest.digest()

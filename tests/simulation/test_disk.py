@@ -1,0 +1,95 @@
+"""The simulated disk keeps what RocksDB keeps: what was synced, and a prefix of the rest."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from chaos.simulation.disk import DiskFailed, Fate, OrderedRows, PowerLost, SimulatedDisk
+
+
+def disk(seed: int = 1, fate: Fate = Fate.DONE) -> SimulatedDisk:
+    return SimulatedDisk(random.Random(seed), lambda synced: fate)
+
+
+def put(on: SimulatedDisk, number: int) -> None:
+    """One batch of two rows, not synced."""
+    batch = on.batch()
+    batch.put(b"a%03d" % number, b"x")
+    batch.put(b"b%03d" % number, b"y")
+    on.write(batch)
+
+
+def kept(on: SimulatedDisk) -> list[bytes]:
+    return [key for key, _ in on.scan(b"", b"\xff")]
+
+
+def test_a_power_cut_leaves_whole_batches_and_a_prefix_of_them() -> None:
+    lengths = set()
+    for seed in range(200):
+        one = disk(seed)
+        for number in range(10):
+            put(one, number)
+        one.recover(power_lost=True)
+        found = kept(one)
+        count = len(found) // 2
+        assert found == [b"a%03d" % n for n in range(count)] + [b"b%03d" % n for n in range(count)]
+        lengths.add(count)
+    assert lengths >= set(range(10))
+
+
+def test_a_synced_raft_batch_makes_everything_before_it_durable() -> None:
+    for seed in range(50):
+        one = disk(seed)
+        put(one, 1)
+        one.raft_rows.write([(b"e1", b"entry")], [])
+        put(one, 2)
+        one.recover(power_lost=True)
+        assert b"a001" in kept(one)
+        assert one.raft_rows.get(b"e1") == b"entry"
+
+
+def test_a_killed_process_loses_nothing() -> None:
+    one = disk()
+    put(one, 1)
+    assert one.recover(power_lost=False) == 0
+    assert kept(one) == [b"a001", b"b001"]
+
+
+@pytest.mark.parametrize(("fate", "error"), [(Fate.FAILED, DiskFailed), (Fate.POWER_LOST, PowerLost)])
+def test_a_failed_write_happened_or_not(fate: Fate, error: type[Exception]) -> None:
+    outcomes = set()
+    for seed in range(200):
+        one = disk(seed, fate)
+        with pytest.raises(error):
+            put(one, 1)
+        with pytest.raises(DiskFailed, match="before"):
+            put(one, 2)
+        one.recover(power_lost=True)
+        outcomes.add(tuple(kept(one)))
+    assert outcomes == {(), (b"a001", b"b001")}
+
+
+def test_rows_are_in_order_and_ranges_end_before_their_end() -> None:
+    one = disk()
+    batch = one.batch()
+    for key in (b"c", b"a", b"b", b"d"):
+        batch.put(key, key)
+    batch.delete_range(b"b", b"d")
+    batch.delete(b"missing")
+    one.write(batch)
+    assert kept(one) == [b"a", b"d"]
+    cursor = one.cursor(b"d")
+    assert cursor.seek(b"") == (b"a", b"a")
+    assert cursor.next() is None
+    assert one.cursor(b"e").seek(b"b") == (b"d", b"d")
+
+
+def test_a_copy_of_rows_lives_its_own_life() -> None:
+    first = OrderedRows()
+    first.change(0, b"a", b"1")
+    second = first.copy()
+    second.change(0, b"b", b"2")
+    assert (len(first), len(second)) == (1, 2)
+    assert first != second
