@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from consensus import limits
@@ -63,7 +64,6 @@ class TcpTransport:
         self._rng = rng
         self._tls = tls
         self._listen_socket = listen_socket
-        self._listeners: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._dialling: list[asyncio.Task[None]] = []
         self._outbound: dict[str, Outbound] = {}
@@ -76,8 +76,10 @@ class TcpTransport:
     async def start(self) -> None:
         """Listens, and begins to dial every other member. Raises OSError when it cannot listen."""
         loop = asyncio.get_running_loop()
-        self._listeners = await self._listen()
-        self._accepting = [loop.create_task(self._accept(listener)) for listener in self._listeners]
+        for listener in await self._listen():
+            accepting = loop.create_task(self._accept(listener))
+            accepting.add_done_callback(partial(_close, listener))
+            self._accepting.append(accepting)
         self._dialling = [loop.create_task(self._keep_dialling(peer)) for peer in self._config.other_peers]
 
     def abort(self) -> None:
@@ -95,8 +97,6 @@ class TcpTransport:
         self.abort()
         tasks = [*self._dialling, *self._accepting, *self._strangers.values()]
         await asyncio.gather(*tasks, return_exceptions=True)
-        for listener in self._listeners:
-            listener.close()
 
     def send(self, peer_id: str, messages: Sequence[Message]) -> None:
         """Writes to a peer that is connected; what does not fit its buffer is dropped, newest first."""
@@ -200,12 +200,11 @@ class TcpTransport:
             oldest.abort()
         link = Inbound(self, self._config, secured=self._tls is not None)
         handshake = asyncio.get_running_loop().create_task(self._shake_hands(link, accepted))
-        # A task that is cancelled before its first step has closed nothing.
-        handshake.add_done_callback(lambda _: None if link.connected else accepted.close())
         self._strangers[link] = handshake
+        handshake.add_done_callback(lambda _: self._handshake_ended(link, accepted))
 
     async def _shake_hands(self, link: Inbound, accepted: socket.socket) -> None:
-        """Ends with the link connected, or gone."""
+        """Connects the link, or counts and reports why not."""
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: link,
@@ -214,10 +213,15 @@ class TcpTransport:
                 ssl_handshake_timeout=None if self._tls is None else limits.GREETING_TIMEOUT_S,
             )
         except OSError as error:  # ssl.SSLError is one.
-            self._strangers.pop(link, None)
             self.refuse(None, error)
             # Its frames hold the connection's buffers in a cycle, and a node collects cycles rarely.
             error.__traceback__ = None
+
+    def _handshake_ended(self, link: Inbound, accepted: socket.socket) -> None:
+        """Also of a task that was cancelled before its first step, and so has closed nothing."""
+        if not link.connected:
+            self._strangers.pop(link, None)
+            accepted.close()
 
     def greeted(self, link: Inbound, sender_id: str) -> None:
         """A member has one connection to here; an older one is a leftover that TCP still holds."""
@@ -248,3 +252,8 @@ class TcpTransport:
         self._strangers.pop(link, None)
         if sender_id is not None and self._inbound.get(sender_id) is link:
             del self._inbound[sender_id]
+
+
+def _close(listener: socket.socket, _: asyncio.Task[None]) -> None:
+    """Only when nobody waits for it any more: its number may be another file's a moment later."""
+    listener.close()

@@ -221,8 +221,8 @@ class Config:
             if not is_loopback(host):
                 raise ConfigInvalid(
                     f"{setting}: {host!r} is not on loopback, and without raft_ca_file, "
-                    "raft_certificate_file and raft_key_file replication is plain TCP, which --insecure allows "
-                    "on loopback only"
+                    "raft_certificate_file and raft_key_file replication is plain TCP, "
+                    "which --insecure allows on loopback only"
                 )
 
     @property
