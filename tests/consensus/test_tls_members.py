@@ -11,6 +11,8 @@ import pytest
 import uvloop
 
 from consensus import limits
+from consensus.framing import frame
+from consensus.messages import PROTOCOL_VERSION_MAX, Hello, Welcome, encode
 from node import certificates
 from node.certificates import credential_files, new_authority, new_member
 from node.key_files import write_key_file
@@ -118,3 +120,34 @@ async def test_the_authority_is_replaced_while_the_cluster_works(tmp_path: Path)
         await step(old_pem + new.certificate_pem(), certify=True)
         await step(new.certificate_pem(), certify=False)
         await until(lambda: {len(m.applied) for m in cluster.machines.values()} == {19}, "all is everywhere")
+
+
+async def test_versions_that_do_not_meet_are_logged_once_and_the_others_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """n2 is of a later version that has given up ours: it refuses us, and we refuse it."""
+    async with Cluster(tmp_path, secured=True) as cluster:
+        await cluster.leader()
+        await cluster.stop("n2")
+        authority = certificates.read_authority(cluster.certificates, "test")
+        n2 = context_of(tmp_path, new_member(authority, "test", "n2", DAY))
+        later = PROTOCOL_VERSION_MAX + 1
+        for _ in range(3):
+            greeting = frame(encode(Hello(later, later + 1, "test", "n2", "n0")))
+            assert await send_to(cluster.ports[0], greeting, n2) == b""
+
+        async def welcome_at_a_later_version(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(frame(encode(Welcome("n2", later))))
+            await writer.drain()
+
+        caplog.set_level(logging.DEBUG, "consensus.transport")
+        server = await asyncio.start_server(
+            welcome_at_a_later_version, "127.0.0.1", cluster.ports[2], ssl=cluster.tls("n2").server_context()
+        )
+        unoffered = f"chose version {later} of the protocol, which was not offered"
+        await until(lambda: caplog.text.count(unoffered) >= 4, "both have tried again")
+        server.close()
+        warnings = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+        assert sum(f"it speaks versions {later} to {later + 1}" in each for each in warnings) == 1
+        assert sum(unoffered in each for each in warnings) == 2  # Once by n0, once by n1.
+        await check_at_work(cluster)
