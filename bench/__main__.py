@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +34,7 @@ def compare(
     rounds: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=20))] | None = None,
     documents: Documents | None = None,
     only: str | None = None,
+    insecure: bool = False,
     data: Path | None = None,
 ) -> None:
     """Measure single puts, strong gets and bulk load; etcd too when it is installed.
@@ -44,6 +46,7 @@ def compare(
     rounds: how often the peers take turns in each case
     documents: how many documents are loaded in bulk
     only: the name of the one peer to measure, stele or etcd
+    insecure: let Stele's nodes replicate over plain TCP instead of mutual TLS
     data: folder for the clusters' data; by default one under var/, removed at the end
     """
     plan = throughput.Plan(
@@ -60,7 +63,7 @@ def compare(
         report.save(rows, notes, path)
         print(f"\nSaved as {path}")
 
-    _with_clusters(measured, data, only)
+    _with_clusters(measured, data, only, insecure=insecure)
 
 
 @app.command(name="memory")
@@ -101,11 +104,13 @@ def _with_clusters(
     measured: Callable[[Sequence[Peer], list[str]], Coroutine[Any, Any, None]],
     data: Path | None,
     only: str | None,
+    *,
+    insecure: bool = False,
 ) -> None:
     """Start the clusters, say what runs where, measure, and end every process that was started."""
     Path("var").mkdir(exist_ok=True)
     folder = data or Path(tempfile.mkdtemp(prefix="bench-", dir="var"))
-    kinds: dict[str, Callable[[Path], Peer]] = {"stele": Stele}
+    kinds: dict[str, Callable[[Path], Peer]] = {"stele": partial(Stele, insecure=insecure)}
     if etcd.installed():
         kinds["etcd"] = etcd.Etcd
     if only is not None:

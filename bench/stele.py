@@ -24,19 +24,21 @@ class Stele:
     name = "stele"
     load_is = "bulk load, NDJSON"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, insecure: bool = False) -> None:
         self._folder = folder
+        self._flags = ["--insecure"] if insecure else []
         # Node i serves HTTP on the base port plus i and replicates on a port 100 above.
         self._port = processes.free_ports(*range(NODES), *range(100, 100 + NODES))
         self._ready_file = folder / "ready.json"
         self._demo: subprocess.Popen[bytes] | None = None
         self.version = version("stele-server")
-        self.command = f"steled demo --nodes {NODES} --data … --port {self._port}"
+        command = f"steled demo --nodes {NODES} --data … --port {self._port}"
+        self.command = " ".join([command, *self._flags])
 
     async def start(self) -> None:
         steled = Path(sys.executable).with_name("steled")
         options = {"--nodes": NODES, "--data": self._folder / "data", "--port": self._port}
-        arguments = [str(part) for option in options.items() for part in option]
+        arguments = [str(part) for option in options.items() for part in option] + self._flags
         self._demo = processes.start(
             [str(steled), "demo", *arguments, "--ready-file", str(self._ready_file)],
             self._folder / "demo.log",

@@ -44,6 +44,18 @@ class MalformedMessage(ConsensusError):
     """A peer sent what no correct peer sends. The message had no effect."""
 
 
+class VersionsDoNotMeet(MalformedMessage):
+    """The peer speaks no version of the protocol that this node speaks."""
+
+
+class IdentityRefused(ConsensusError):
+    """A certificate of the cluster's authority, but not that of the member who should be there."""
+
+
+class CredentialsInvalid(ConsensusError):
+    """Certificate, key or authority cannot be used. The message names the file, never what is in it."""
+
+
 class LogCorrupt(ConsensusError):
     """The log on disk is not what was written. `index` names the first bad entry, if it is an entry."""
 

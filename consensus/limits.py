@@ -52,8 +52,19 @@ SEND_BUFFER_SIZE_BYTES_MAX = 32 << 20
 
 Above FRAME_SIZE_BYTES_MAX, so that any one message fits an empty buffer."""
 
-INBOUND_CONNECTIONS_MAX = 64
+STRANGERS_MAX = 64
+"""Connections, TLS handshakes included, that no member has greeted on yet. One more takes the place of the
+oldest, so that a flood of strangers does not keep a member out. Members have one connection each."""
+
 GREETING_TIMEOUT_S = 5.0
+"""A stranger is given this long for the TLS handshake, and as long again for its Hello."""
+
+ACCEPT_PAUSE_S = 0.1
+"""After a connection could not be taken, for want of file descriptors."""
+
+REFUSALS_REPORTED_MAX = 256
+"""Pairs of peer and reason that were logged as a warning; what is new beyond them is logged for debugging."""
+
 CONNECT_TIMEOUT_S = 2.0
 RECONNECT_DELAY_S_MIN = 0.05
 RECONNECT_DELAY_S_MAX = 1.0

@@ -1,4 +1,8 @@
-"""The two ends of a connection between members, as asyncio protocols."""
+"""The two ends of a connection between members, as asyncio protocols.
+
+On TLS, whom the other end's certificate names is compared with the membership before anything else, and
+with the sender of its Hello: a member speaks for itself only.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +12,25 @@ from typing import Protocol, cast
 
 from consensus import limits
 from consensus.config import ReplicaConfig
-from consensus.errors import MalformedMessage
+from consensus.errors import IdentityRefused, MalformedMessage, VersionsDoNotMeet
 from consensus.framing import FrameReader, frame
 from consensus.messages import (
-    PROTOCOL_VERSION,
+    PROTOCOL_VERSION_MAX,
+    PROTOCOL_VERSION_MIN,
+    Greeting,
     Hello,
     Message,
     Welcome,
+    common_version,
     decode_greeting,
     decode_message,
     encode,
 )
+from consensus.tls import certified_uri, member_uri
 
 
 class InboundOwner(Protocol):
     """What the listening side does with its connections."""
-
-    def admit(self, link: Inbound) -> bool:
-        """A stranger has connected; False when there is no room."""
-        ...
 
     def greeted(self, link: Inbound, sender_id: str) -> None:
         """The stranger turned out to be a member."""
@@ -36,7 +40,7 @@ class InboundOwner(Protocol):
         """Raises MalformedMessage."""
         ...
 
-    def refuse(self, sender_id: str | None, reason: str) -> None:
+    def refuse(self, sender_id: str | None, error: Exception) -> None:
         """The connection was closed because of what came over it."""
         ...
 
@@ -64,21 +68,32 @@ def _watch_for_silence(transport: asyncio.BaseTransport) -> None:
 class Inbound(asyncio.Protocol):
     """The receiving end: a stranger until a good Hello, then one member's messages."""
 
-    def __init__(self, owner: InboundOwner, config: ReplicaConfig) -> None:
+    def __init__(self, owner: InboundOwner, config: ReplicaConfig, *, secured: bool) -> None:
         self._owner = owner
         self._config = config
+        self._secured = secured
         self._reader = FrameReader(limits.GREETING_SIZE_BYTES_MAX)
+        self._certified_uri: str | None = None
         self._sender_id: str | None = None
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        if not self._owner.admit(self):
-            self._transport.abort()
-            return
         _watch_for_silence(transport)
         self._deadline = asyncio.get_running_loop().call_later(limits.GREETING_TIMEOUT_S, self.abort)
+        if self._secured:
+            try:
+                self._certified_uri = self._certified_member(transport)
+            except IdentityRefused as error:
+                self._refuse(error)
+
+    def _certified_member(self, transport: asyncio.BaseTransport) -> str:
+        """Raises IdentityRefused when the certificate is not that of another member."""
+        uri = certified_uri(transport)
+        if all(uri != member_uri(self._config.cluster, peer.id) for peer in self._config.other_peers):
+            raise IdentityRefused(f"{uri} is no other member of this cluster")
+        return uri
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -89,25 +104,31 @@ class Inbound(asyncio.Protocol):
                     self._greet(body)
                 else:
                     self._owner.deliver(self._sender_id, decode_message(body))
-        except MalformedMessage as error:
-            self._owner.refuse(self._sender_id, str(error))
-            self.abort()
+        except (MalformedMessage, IdentityRefused) as error:
+            self._refuse(error)
+
+    def _refuse(self, error: Exception) -> None:
+        self._owner.refuse(self._sender_id, error)
+        self.abort()
 
     def _greet(self, body: bytes) -> None:
-        """Who speaks, and does he mean us? Raises MalformedMessage when not."""
+        """Who speaks, and does he mean us? Raises MalformedMessage or IdentityRefused when not."""
         hello = decode_greeting(body)
-        if not isinstance(hello, Hello) or hello.protocol != PROTOCOL_VERSION:
-            raise MalformedMessage("it does not speak this version of the protocol")
+        if not isinstance(hello, Hello):
+            raise MalformedMessage("it does not begin with Hello")
+        version = common_version(hello)
         if (hello.cluster, hello.target) != (self._config.cluster, self._config.node_id):
             raise MalformedMessage("it looks for another cluster or another node")
         if all(hello.sender != peer.id for peer in self._config.other_peers):
             raise MalformedMessage(f"{hello.sender!r} is no other member of this cluster")
+        if self._secured and self._certified_uri != member_uri(hello.cluster, hello.sender):
+            raise IdentityRefused(f"it calls itself {hello.sender}, and shows {self._certified_uri}")
         self._sender_id = hello.sender
         self._reader.size_bytes_max = limits.FRAME_SIZE_BYTES_MAX
         self._stop_deadline()
         self._owner.greeted(self, hello.sender)
         if self._transport is not None:
-            self._transport.write(frame(encode(Welcome(self._config.node_id))))
+            self._transport.write(frame(encode(Welcome(self._config.node_id, version))))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_deadline()
@@ -119,42 +140,69 @@ class Inbound(asyncio.Protocol):
             self._deadline.cancel()
             self._deadline = None
 
+    @property
+    def connected(self) -> bool:
+        return self._transport is not None
+
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
 
 
 class Outbound(asyncio.Protocol):
-    """The sending end. `welcomed` is set by the peer's Welcome, `closed` when the connection is gone."""
+    """The sending end. `welcomed` gets the version that the peer's Welcome names; `closed` is set when the
+    connection is gone. What a peer does that a member does not, fails `welcomed`."""
 
-    def __init__(self, config: ReplicaConfig, peer_id: str) -> None:
+    def __init__(self, config: ReplicaConfig, peer_id: str, *, secured: bool) -> None:
         loop = asyncio.get_running_loop()
-        self.welcomed: asyncio.Future[None] = loop.create_future()
+        self.welcomed: asyncio.Future[int] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
-        self._hello = Hello(PROTOCOL_VERSION, config.cluster, config.node_id, peer_id)
+        self._hello = Hello(
+            PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX, config.cluster, config.node_id, peer_id
+        )
+        self._peer_uri = member_uri(config.cluster, peer_id) if secured else None
         self._reader = FrameReader(limits.GREETING_SIZE_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         _watch_for_silence(transport)
-        self._transport.write(frame(encode(self._hello)))
+        try:
+            if self._peer_uri is not None and certified_uri(transport) != self._peer_uri:
+                raise IdentityRefused(f"{certified_uri(transport)} answers where {self._peer_uri} should")
+        except IdentityRefused as error:
+            self._fail(error)
+        else:
+            self._transport.write(frame(encode(self._hello)))
 
     def data_received(self, data: bytes) -> None:
         try:
             for body in self._reader.feed(data):
-                welcome = decode_greeting(body)
-                expected = isinstance(welcome, Welcome) and welcome.sender == self._hello.target
-                if not expected or self.welcomed.done():
-                    raise MalformedMessage("it does not answer as a member does")
-                self.welcomed.set_result(None)
-        except MalformedMessage:
-            self.abort()
+                self._take_welcome(decode_greeting(body))
+        except MalformedMessage as error:
+            self._fail(error)
+
+    def _take_welcome(self, welcome: Greeting) -> None:
+        """Raises MalformedMessage."""
+        if not isinstance(welcome, Welcome) or welcome.sender != self._hello.target or self.welcomed.done():
+            raise MalformedMessage("it does not answer as a member does")
+        if not self._hello.version_min <= welcome.version <= self._hello.version_max:
+            raise VersionsDoNotMeet(
+                f"it chose version {welcome.version} of the protocol, which was not offered"
+            )
+        self.welcomed.set_result(welcome.version)
+
+    def _fail(self, error: Exception) -> None:
+        if not self.welcomed.done():
+            self.welcomed.set_exception(error)
+        self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         if not self.welcomed.done():
-            self.welcomed.set_exception(ConnectionError("the connection was closed before it was welcomed"))
+            # In TLS 1.3 it is only here that a client learns what the server thinks of its certificate.
+            self.welcomed.set_exception(exc or ConnectionError("closed before it was welcomed"))
+        if not self.welcomed.cancelled():
             self.welcomed.exception()  # Whoever dialled may have given up already.
         if not self.closed.done():
             self.closed.set_result(None)

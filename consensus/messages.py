@@ -13,28 +13,52 @@ import msgspec
 from msgspec import Meta, Struct
 
 from consensus import limits
-from consensus.errors import MalformedMessage
+from consensus.errors import MalformedMessage, VersionsDoNotMeet
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION_MIN = 1
+PROTOCOL_VERSION_MAX = 1
+"""The versions of the protocol that this code speaks. A message or member that version N brings is sent only
+on links that agreed on N or above, so members of neighbouring versions work together while one by one they
+are upgraded; the lowest version is dropped a release later."""
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 NodeId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=limits.NODE_ID_LENGTH_MAX)]
 Records: TypeAlias = Annotated[tuple[bytes, ...], Meta(max_length=limits.BATCH_ENTRIES_MAX)]
 
 
-class Hello(Struct, frozen=True, tag=1, array_like=True, forbid_unknown_fields=True, gc=False):
-    """First frame of who dials: which protocol, which cluster, who is calling and whom he wants."""
+class Hello(Struct, frozen=True, tag=1, array_like=True, gc=False):
+    """First frame of who dials: the versions he speaks, which cluster, who is calling and whom he wants.
 
-    protocol: Count
+    The one message that every version must be able to read, and so the one that is not read strictly: these
+    five members keep their places for ever, and what a later version appends is skipped.
+    """
+
+    version_min: Count
+    version_max: Count
     cluster: str
     sender: NodeId
     target: NodeId
 
 
-class Welcome(Struct, frozen=True, tag=2, array_like=True, forbid_unknown_fields=True, gc=False):
-    """The only frame that goes back on a connection: the greeting was accepted."""
+class Welcome(Struct, frozen=True, tag=2, array_like=True, gc=False):
+    """The only frame that goes back on a connection: accepted, and which version is spoken from here on.
+
+    Read like Hello: these two members stay, and what a later version appends is skipped.
+    """
 
     sender: NodeId
+    version: Count
+
+
+def common_version(hello: Hello) -> int:
+    """The highest version that both ends speak. Raises VersionsDoNotMeet."""
+    version = min(hello.version_max, PROTOCOL_VERSION_MAX)
+    if version < max(hello.version_min, PROTOCOL_VERSION_MIN):
+        raise VersionsDoNotMeet(
+            f"it speaks versions {hello.version_min} to {hello.version_max} of the protocol, "
+            f"this node {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION_MAX}"
+        )
+    return version
 
 
 class RequestVote(Struct, frozen=True, tag=10, array_like=True, forbid_unknown_fields=True, gc=False):

@@ -18,17 +18,19 @@ from consensus.log import DurableLog, LogStore
 from consensus.messages import Message
 from consensus.raft_core import RaftCore
 from consensus.state_machine import StateMachine
-from consensus.transport import Counters, Security, TcpTransport
+from consensus.tls import CredentialFiles, MutualTls
+from consensus.transport import Counters, TcpTransport
 
 __all__ = [
+    "CredentialFiles",
     "LogStore",
     "MemberStatus",
+    "MutualTls",
     "Peer",
     "Replica",
     "ReplicaConfig",
     "ReplicaStatus",
     "Role",
-    "Security",
     "StateMachine",
     "Timing",
 ]
@@ -41,8 +43,8 @@ class Replica:
 
     `on_fatal` is called once, with the reason, when this member has stopped itself: its log or state machine
     failed, or an invariant broke. The process should end. `clock` (monotonic seconds, default: the loop's)
-    and `rng` exist for simulation. `listen_socket` is a bound socket to listen on instead of the address
-    in `config`.
+    and `rng` exist for simulation. `tls` secures every connection; without it they are plain TCP.
+    `listen_socket` is a bound socket to listen on instead of the address in `config`.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class Replica:
         *,
         clock: Callable[[], float] | None = None,
         rng: random.Random | None = None,
-        security: Security | None = None,
+        tls: MutualTls | None = None,
         listen_socket: socket.socket | None = None,
     ) -> None:
         self._config = config
@@ -63,9 +65,7 @@ class Replica:
         self._on_fatal = on_fatal
         self._clock = clock
         self._rng = rng or random.Random()
-        self._transport = TcpTransport(
-            config, self, rng=self._rng, security=security or Security(), listen_socket=listen_socket
-        )
+        self._transport = TcpTransport(config, self, rng=self._rng, tls=tls, listen_socket=listen_socket)
         self._leadership_callbacks: list[Callable[[bool], None]] = []
         self._core: RaftCore | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -13,13 +13,16 @@ import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from consensus import limits
 from consensus.config import Peer, ReplicaConfig
+from consensus.errors import IdentityRefused, MalformedMessage
 from consensus.framing import frame
 from consensus.links import Inbound, Outbound
 from consensus.messages import Message, encode
+from consensus.tls import MutualTls
 
 logger = logging.getLogger(__name__)
 
@@ -39,14 +42,6 @@ class Receiver(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Security:
-    """TLS for both directions; None is plain TCP. Certificates and their checks come with mutual TLS."""
-
-    server: ssl.SSLContext | None = None
-    client: ssl.SSLContext | None = None
-
-
 @dataclass(slots=True)
 class Counters:
     """What the transport had to give up since it started."""
@@ -64,48 +59,38 @@ class TcpTransport:
         receiver: Receiver,
         *,
         rng: random.Random,
-        security: Security,
+        tls: MutualTls | None,
         listen_socket: socket.socket | None,
     ) -> None:
         self.counters = Counters()
         self._config = config
         self._receiver = receiver
         self._rng = rng
-        self._security = security
+        self._tls = tls
         self._listen_socket = listen_socket
-        self._server: asyncio.Server | None = None
+        self._accepting: list[asyncio.Task[None]] = []
         self._dialling: list[asyncio.Task[None]] = []
         self._outbound: dict[str, Outbound] = {}
-        self._strangers: set[Inbound] = set()
+        # Each with its handshake, in the order of their coming.
+        self._strangers: dict[Inbound, asyncio.Task[None]] = {}
         self._inbound: dict[str, Inbound] = {}
-        self._reported: set[str | None] = set()
+        self._reported: set[tuple[str | None, str]] = set()
         self._stopped = False
 
     async def start(self) -> None:
         """Listens, and begins to dial every other member. Raises OSError when it cannot listen."""
         loop = asyncio.get_running_loop()
-        own = self._config.self_peer
-        if self._listen_socket is not None:
-            self._server = await loop.create_server(
-                lambda: Inbound(self, self._config), sock=self._listen_socket, ssl=self._security.server
-            )
-        else:
-            port = own.port if self._config.listen_port is None else self._config.listen_port
-            self._server = await loop.create_server(
-                lambda: Inbound(self, self._config),
-                host=self._config.listen_host or own.host,
-                port=port,
-                ssl=self._security.server,
-            )
+        for listener in await self._listen():
+            accepting = loop.create_task(self._accept(listener))
+            accepting.add_done_callback(partial(_close, listener))
+            self._accepting.append(accepting)
         self._dialling = [loop.create_task(self._keep_dialling(peer)) for peer in self._config.other_peers]
 
     def abort(self) -> None:
         """Cuts every connection now; nothing more is sent or taken."""
         self._stopped = True
-        for task in self._dialling:
+        for task in [*self._dialling, *self._accepting, *self._strangers.values()]:
             task.cancel()
-        if self._server is not None:
-            self._server.close()
         for link in [*self._strangers, *self._inbound.values()]:
             link.abort()
         for peer_link in self._outbound.values():
@@ -114,9 +99,8 @@ class TcpTransport:
     async def stop(self) -> None:
         """As `abort`, and returns once everything is closed."""
         self.abort()
-        await asyncio.gather(*self._dialling, return_exceptions=True)
-        if self._server is not None:
-            await self._server.wait_closed()
+        tasks = [*self._dialling, *self._accepting, *self._strangers.values()]
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def send(self, peer_id: str, messages: Sequence[Message]) -> None:
         """Writes to a peer that is connected; what does not fit its buffer is dropped, newest first."""
@@ -146,13 +130,21 @@ class TcpTransport:
 
     async def _connect(self, peer: Peer) -> bool:
         """Dials once and stays until the connection is gone; False when it never was one."""
-        link = Outbound(self._config, peer.id)
+        link = Outbound(self._config, peer.id, secured=self._tls is not None)
         try:
             async with asyncio.timeout(limits.CONNECT_TIMEOUT_S):
                 await asyncio.get_running_loop().create_connection(
-                    lambda: link, peer.host, peer.port, ssl=self._security.client
+                    lambda: link,
+                    peer.host,
+                    peer.port,
+                    ssl=None if self._tls is None else self._tls.client_context(),
+                    # Not named: the identity that counts is in the certificate, whatever the host's name.
+                    server_hostname=None if self._tls is None else "",
                 )
                 await link.welcomed
+        except (ssl.SSLError, MalformedMessage, IdentityRefused) as error:
+            self._report(peer.id, error, f"no link to {peer.id} at {peer.host}:{peer.port}")
+            return False
         except (OSError, UnicodeError) as error:  # Refused, timed out, closed; or no such host name.
             logger.debug("cannot reach %s: %s", peer.id, error)
             return False
@@ -168,15 +160,76 @@ class TcpTransport:
 
     # The listening side.
 
-    def admit(self, link: Inbound) -> bool:
-        if self._stopped or len(self._strangers) + len(self._inbound) >= limits.INBOUND_CONNECTIONS_MAX:
-            return False
-        self._strangers.add(link)
-        return True
+    async def _listen(self) -> list[socket.socket]:
+        """Sockets on every address of the host. Raises OSError."""
+        if self._listen_socket is not None:
+            self._listen_socket.listen(limits.STRANGERS_MAX)
+            self._listen_socket.setblocking(False)
+            return [self._listen_socket]
+        own = self._config.self_peer
+        port = own.port if self._config.listen_port is None else self._config.listen_port
+        found = await asyncio.get_running_loop().getaddrinfo(
+            self._config.listen_host or own.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        listeners: list[socket.socket] = []
+        try:
+            for family, address in dict.fromkeys((each[0], each[4]) for each in found):
+                listeners.append(
+                    socket.create_server(address[:2], family=family, backlog=limits.STRANGERS_MAX)
+                )
+                listeners[-1].setblocking(False)
+        except OSError:
+            for listener in listeners:
+                listener.close()
+            raise
+        return listeners
+
+    async def _accept(self, listener: socket.socket) -> None:
+        """Takes connections itself: asyncio's servers tell nobody of TLS handshakes that are not finished, so
+        that neither could their number be bounded nor a failure counted."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(listener)
+            except OSError as error:  # Too many open files, or gone before it was taken.
+                self._report(None, error, "cannot take a connection")
+                await asyncio.sleep(limits.ACCEPT_PAUSE_S)
+            else:
+                self._admit(accepted)
+
+    def _admit(self, accepted: socket.socket) -> None:
+        if len(self._strangers) >= limits.STRANGERS_MAX:
+            oldest = next(iter(self._strangers))
+            self._strangers.pop(oldest).cancel()
+            oldest.abort()
+        link = Inbound(self, self._config, secured=self._tls is not None)
+        handshake = asyncio.get_running_loop().create_task(self._shake_hands(link, accepted))
+        self._strangers[link] = handshake
+        handshake.add_done_callback(lambda _: self._handshake_ended(link, accepted))
+
+    async def _shake_hands(self, link: Inbound, accepted: socket.socket) -> None:
+        """Connects the link, or counts and reports why not."""
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: link,
+                accepted,
+                ssl=None if self._tls is None else self._tls.server_context(),
+                ssl_handshake_timeout=None if self._tls is None else limits.GREETING_TIMEOUT_S,
+            )
+        except OSError as error:  # ssl.SSLError is one.
+            self.refuse(None, error)
+            # Its frames hold the connection's buffers in a cycle, and a node collects cycles rarely.
+            error.__traceback__ = None
+
+    def _handshake_ended(self, link: Inbound, accepted: socket.socket) -> None:
+        """Also of a task that was cancelled before its first step, and so has closed nothing."""
+        if not link.connected:
+            self._strangers.pop(link, None)
+            accepted.close()
 
     def greeted(self, link: Inbound, sender_id: str) -> None:
         """A member has one connection to here; an older one is a leftover that TCP still holds."""
-        self._strangers.discard(link)
+        self._strangers.pop(link, None)
         older = self._inbound.get(sender_id)
         self._inbound[sender_id] = link
         if older is not None:
@@ -186,15 +239,27 @@ class TcpTransport:
         if not self._stopped:
             self._receiver.message_received(sender_id, message)
 
-    def refuse(self, sender_id: str | None, reason: str) -> None:
+    def refuse(self, sender_id: str | None, error: Exception) -> None:
         self.counters.connections_refused += 1
-        level = logging.DEBUG if sender_id in self._reported else logging.WARNING
-        self._reported.add(sender_id)
-        logger.log(level, "closed a connection from %s: %s", sender_id or "a stranger", reason)
+        self._report(sender_id, error, f"closed a connection from {sender_id or 'a stranger'}")
+
+    def _report(self, peer_id: str | None, error: Exception, what: str) -> None:
+        """Warns once a peer and reason; strangers, who can take any address, count as one peer."""
+        reason = getattr(error, "verify_message", None) or getattr(error, "reason", None)
+        occurrence = (peer_id, f"{type(error).__name__} {reason}")
+        known = occurrence in self._reported or len(self._reported) >= limits.REFUSALS_REPORTED_MAX
+        if not known:
+            self._reported.add(occurrence)
+        logger.log(logging.DEBUG if known else logging.WARNING, "%s: %s", what, error)
 
     def inbound_lost(self, link: Inbound, sender_id: str | None) -> None:
-        self._strangers.discard(link)
+        self._strangers.pop(link, None)
         if sender_id is not None and self._inbound.get(sender_id) is link:
             del self._inbound[sender_id]
             if not self._stopped:
                 self._receiver.peer_lost(sender_id)
+
+
+def _close(listener: socket.socket, _: asyncio.Task[None]) -> None:
+    """Only when nobody waits for it any more: its number may be another file's a moment later."""
+    listener.close()

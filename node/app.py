@@ -8,7 +8,9 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import NoReturn
 
 import structlog
@@ -19,6 +21,7 @@ from consensus.config import Peer as ReplicaPeer
 from consensus.config import ReplicaConfig
 from consensus.errors import ConsensusError
 from consensus.replica import Replica
+from consensus.tls import CredentialFiles, MutualTls
 from node import limits
 from node.applied import AnnouncingMachine
 from node.checkpoints import Checkpoints, load_log_key
@@ -59,13 +62,17 @@ class Node:
         self.services: Services
 
     async def start(self) -> None:
-        """Open the store, join the cluster, serve. Raises StartFailed, LogKeyInvalid and StorageError."""
+        """Open the store, join the cluster, serve.
+
+        Raises StartFailed, LogKeyInvalid, CredentialsInvalid and StorageError.
+        """
         config = self.config
         log_key = load_log_key(config.log_key_file)
+        tls = _mutual_tls(config)
         store = Store.open(config.data_dir)
         try:
             machine = AnnouncingMachine(store.machine)
-            replica = Replica(_replica_config(config), store.raft_rows, machine, self._on_fatal)
+            replica = Replica(_replica_config(config), store.raft_rows, machine, self._on_fatal, tls=tls)
             metrics = Metrics()
             committer = Committer(
                 replica,
@@ -151,6 +158,18 @@ def _replica_config(config: Config) -> ReplicaConfig:
         listen_host=config.raft_host,
         listen_port=config.raft_port,
     )
+
+
+def _mutual_tls(config: Config) -> MutualTls | None:
+    """None for plain TCP. Raises CredentialsInvalid."""
+    if not (config.raft_ca_file and config.raft_certificate_file and config.raft_key_file):
+        return None
+    files = CredentialFiles(config.raft_ca_file, config.raft_certificate_file, config.raft_key_file)
+    tls = MutualTls(files, cluster=config.cluster, node_id=config.node_id)
+    if tls.not_after_s - time.time() < limits.CERTIFICATE_EXPIRES_SOON_S:
+        expires = datetime.fromtimestamp(tls.not_after_s, UTC).isoformat()
+        _log.warning("the certificate expires soon", file=str(files.certificate), expires=expires)
+    return tls
 
 
 async def _listening(field: str, port: int, starting: Awaitable[None]) -> None:

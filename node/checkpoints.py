@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -13,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from node.key_files import write_key_file
 from stele.format.note import SigningKey, checkpoint_text, sign_note
 from storage.store import Store
 
@@ -37,13 +37,7 @@ def load_log_key(path: Path) -> Ed25519PrivateKey:
 def create_log_key(path: Path) -> None:
     """Write a new Ed25519 key, readable by its owner only, whole or not at all."""
     text = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    temporary = path.with_name(path.name + ".tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_key_file(path, text)
 
 
 class Checkpoints:

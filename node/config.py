@@ -100,8 +100,15 @@ class Config:
         Every voter, this node included: id,zone,raft-host:port,http-url. Without it, a cluster of one.
     log_key_file
         PEM file of the cluster's Ed25519 log key, which signs checkpoints. The same on every node.
+    raft_ca_file
+        PEM file of the authority that certifies the nodes of this cluster.
+    raft_certificate_file
+        PEM file of this node's certificate (see steled certificates).
+    raft_key_file
+        PEM file of its private key; readable by its owner only.
     insecure
-        Listen beyond loopback, although there is neither TLS nor authentication yet.
+        Do without: let HTTP, which has neither TLS nor authentication yet, listen beyond loopback, and
+        replicate on loopback without the three files above, over plain TCP.
     commit_timeout_s
         A commit slower than this is answered "outcome unknown".
     pending_commands_max
@@ -131,6 +138,9 @@ class Config:
             negative="",
         ),
     ] = ()
+    raft_ca_file: Path | None = None
+    raft_certificate_file: Path | None = None
+    raft_key_file: Path | None = None
     insecure: Annotated[bool, Parameter(negative="")] = False
     commit_timeout_s: float = limits.COMMIT_TIMEOUT_S
     pending_commands_max: int = limits.PENDING_COMMANDS_MAX
@@ -138,9 +148,9 @@ class Config:
     log_level: LogLevel = "info"
 
     def __post_init__(self) -> None:
-        _check_identifier("node_id", self.node_id)
-        _check_identifier("cluster", self.cluster)
-        _check_identifier("zone", self.zone)
+        check_identifier("node_id", self.node_id)
+        check_identifier("cluster", self.cluster)
+        check_identifier("zone", self.zone)
         _check_port("http_port", self.http_port)
         _check_port("raft_port", self.raft_port)
         _check_range("commit_timeout_s", self.commit_timeout_s, 0.1, 600)
@@ -170,25 +180,58 @@ class Config:
         if self.node_id not in identifiers:
             raise ConfigInvalid(f"peers: this node, {self.node_id!r}, is not among {', '.join(identifiers)}")
         for peer in self.peers:
-            _check_identifier("peers", peer.id)
-            _check_identifier("peers", peer.zone)
+            check_identifier("peers", peer.id)
+            check_identifier("peers", peer.zone)
             _check_port("peers", peer.raft_port)
             url = urlsplit(peer.http_url)
             if url.scheme not in ("http", "https") or not url.hostname or url.path or url.query:
                 raise ConfigInvalid(f"peers: {peer.http_url!r} is not an http URL without a path")
 
     def _check_listening(self) -> None:
-        if self.insecure:
-            return
-        for field, host in (("http_host", self.http_host), ("raft_host", self.raft_host)):
+        if not self.insecure and not is_loopback(self.http_host):
+            raise ConfigInvalid(
+                f"http_host: {self.http_host!r} is reachable from other machines, and HTTP has neither TLS "
+                "nor authentication in this version; listen on 127.0.0.1, or pass --insecure on a network "
+                "you trust"
+            )
+        for field, path in self._raft_files():
+            if path is None and self.replicates_in_plain:
+                self._check_plain_replication(field)
+            elif path is None:
+                raise ConfigInvalid(f"{field}: missing; TLS needs all three raft_…_file settings")
+
+    def _raft_files(self) -> list[tuple[str, Path | None]]:
+        return [
+            ("raft_ca_file", self.raft_ca_file),
+            ("raft_certificate_file", self.raft_certificate_file),
+            ("raft_key_file", self.raft_key_file),
+        ]
+
+    def _check_plain_replication(self, field: str) -> None:
+        """Whoever reaches a Raft port without TLS can write anything, so nobody else's machine may."""
+        if not self.insecure:
+            raise ConfigInvalid(
+                f"{field}: missing; nodes replicate over mutual TLS (see steled certificates), "
+                "or with --insecure over plain TCP on loopback"
+            )
+        for setting, host in [
+            ("raft_host", self.raft_host),
+            *(("peers", each.raft_host) for each in self.peers),
+        ]:
             if not is_loopback(host):
                 raise ConfigInvalid(
-                    f"{field}: {host!r} is reachable from other machines, and this version has neither TLS "
-                    "nor authentication; listen on 127.0.0.1, or pass --insecure on a network you trust"
+                    f"{setting}: {host!r} is not on loopback, and without raft_ca_file, "
+                    "raft_certificate_file and raft_key_file replication is plain TCP, "
+                    "which --insecure allows on loopback only"
                 )
 
+    @property
+    def replicates_in_plain(self) -> bool:
+        return all(path is None for _, path in self._raft_files())
 
-def _check_identifier(field: str, value: str) -> None:
+
+def check_identifier(field: str, value: str) -> None:
+    """The name of a node, zone or cluster. Raises ConfigInvalid."""
     if not _IDENTIFIER.fullmatch(value):
         raise ConfigInvalid(
             f"{field}: {value!r} must be 1 to 63 letters, digits, '_', '.' or '-', a letter or digit first"

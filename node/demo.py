@@ -16,20 +16,23 @@ from pathlib import Path
 
 import aiohttp
 
-from node import limits, sample
+from node import certificates, limits, sample
 from node.checkpoints import create_log_key
 from node.config import ConfigInvalid, Peer
 from node.supervisor import NodeProcess, Supervisor
 
 _RAFT_PORT_OFFSET = 100
 _HOST = "127.0.0.1"
+_CLUSTER = "demo"
 
 
 class DemoFailed(Exception):
     """The demo cluster cannot run; the message says why."""
 
 
-def run_demo(*, data: Path, nodes: int, port: int, ready_file: Path | None, sample: bool) -> int:
+def run_demo(
+    *, data: Path, nodes: int, port: int, ready_file: Path | None, sample: bool, insecure: bool
+) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code. Raises ConfigInvalid or DemoFailed."""
     if not 1 <= nodes <= limits.DEMO_NODES_MAX:
         raise ConfigInvalid(f"nodes: must be 1 to {limits.DEMO_NODES_MAX}, got {nodes}")
@@ -38,7 +41,7 @@ def run_demo(*, data: Path, nodes: int, port: int, ready_file: Path | None, samp
     data = data.resolve()
     data.mkdir(parents=True, exist_ok=True)
     with _locked(data):
-        cluster = DemoCluster(data, nodes, port, ready_file)
+        cluster = DemoCluster(data, nodes, port, ready_file, insecure=insecure)
         return asyncio.run(cluster.run(with_sample=sample))
 
 
@@ -55,8 +58,9 @@ def _locked(data: Path) -> Iterator[None]:
 class DemoCluster:
     """The files, processes and sample ledger of one demo cluster."""
 
-    def __init__(self, data: Path, nodes: int, port: int, ready_file: Path | None) -> None:
+    def __init__(self, data: Path, nodes: int, port: int, ready_file: Path | None, *, insecure: bool) -> None:
         self._data = data
+        self._insecure = insecure
         self._ready_file = ready_file
         self._peers = [
             Peer(
@@ -106,17 +110,34 @@ class DemoCluster:
         key_file = self._data / "log-key.pem"
         if not key_file.exists():
             create_log_key(key_file)
+        if not self._insecure:
+            self._certify(wanted)
         return [
             self._write_node(peer, port, key_file)
             for peer, port in zip(self._peers, self._ports, strict=True)
         ]
+
+    @property
+    def _certificates(self) -> Path:
+        return self._data / "certificates"
+
+    def _certify(self, node_ids: list[str]) -> None:
+        """A certificate for each node that has none, and for each whose certificate will not last."""
+        days = limits.CERTIFICATE_VALID_DAYS
+        try:
+            certificates.create(self._certificates, _CLUSTER, node_ids, days)
+            certificates.renew(
+                self._certificates, _CLUSTER, node_ids, days, within_days=limits.DEMO_CERTIFICATE_RENEWAL_DAYS
+            )
+        except certificates.CertificatesFailed as error:
+            raise DemoFailed(str(error)) from error
 
     def _write_node(self, peer: Peer, port: int, key_file: Path) -> NodeProcess:
         directory = self._data / peer.id
         directory.mkdir(exist_ok=True)
         settings: dict[str, object] = {
             "node_id": peer.id,
-            "cluster": "demo",
+            "cluster": _CLUSTER,
             "zone": peer.zone,
             "data_dir": str(directory / "data"),
             "log_key_file": str(key_file),
@@ -125,12 +146,23 @@ class DemoCluster:
             "raft_host": _HOST,
             "raft_port": peer.raft_port,
             "peers": [str(each) for each in self._peers],
+            **self._replication_settings(peer.id),
         }
         config_file = directory / "steled.toml"
         # A JSON string, number or list of strings is also a TOML one.
         lines = [f"{name} = {json.dumps(value)}\n" for name, value in settings.items()]
         config_file.write_text("".join(lines))
         return NodeProcess(peer.id, config_file, directory / "steled.log")
+
+    def _replication_settings(self, node_id: str) -> dict[str, object]:
+        if self._insecure:
+            return {"insecure": True}
+        files = certificates.credential_files(self._certificates, node_id)
+        return {
+            "raft_ca_file": str(files.authority),
+            "raft_certificate_file": str(files.certificate),
+            "raft_key_file": str(files.key),
+        }
 
     def _write_ready_file(self) -> None:
         """Tell whoever waits; not before the cluster serves. Replaced in one step."""

@@ -127,9 +127,20 @@ GARBAGE_THRESHOLD_OBJECTS = 50_000
 FATAL_EXIT_CODE = 70
 """EX_SOFTWARE of sysexits.h: an invariant broke or the disk failed, and the node stopped itself."""
 
+# --- certificates -----------------------------------------------------------------------------
+
+AUTHORITY_VALID_DAYS = 3_650
+CERTIFICATE_VALID_DAYS = 365
+CERTIFICATE_VALID_DAYS_MAX = 3_650
+
+CERTIFICATE_EXPIRES_SOON_S = 14 * 86_400
+"""A node warns on starting when its certificate has less left than this."""
+
 # --- demo cluster -----------------------------------------------------------------------------
 
 DEMO_NODES_MAX = PEERS_MAX
+DEMO_CERTIFICATE_RENEWAL_DAYS = 90
+"""A demo that starts renews certificates that have no more left than this."""
 DEMO_RESTART_DELAY_S = 0.2
 DEMO_QUICK_DEATH_S = 5.0
 DEMO_QUICK_DEATHS_MAX = 5

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import uvloop
 from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
 from cyclopts.config import Env, Toml
+from cyclopts.validators import Number
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import node
+from consensus.errors import CredentialsInvalid
+from node import certificates, limits
 from node.app import StartFailed, run
 from node.checkpoints import LogKeyInvalid
-from node.config import Config, ConfigInvalid
+from node.config import Config, ConfigInvalid, check_identifier
 from node.demo import DemoFailed, run_demo
 from storage import fsck as storage_fsck
 from storage.errors import NotAStore, StorageError, StoreInUse
@@ -62,7 +65,7 @@ def serve(
     """
     try:
         uvloop.run(run(settings))
-    except (StartFailed, LogKeyInvalid, StorageError) as error:
+    except (StartFailed, LogKeyInvalid, CredentialsInvalid, StorageError) as error:
         return _fail(str(error), EXIT_FAILED)
     return EXIT_OK
 
@@ -75,6 +78,7 @@ def demo(
     port: int = 7400,
     ready_file: Path | None = None,
     sample: bool = True,
+    insecure: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Run a whole cluster on this machine, each node its own process, with a sample ledger.
 
@@ -90,13 +94,99 @@ def demo(
         Written (one line of JSON) when the cluster serves, and again when a node was restarted.
     sample
         Fill the sample ledger with a few hundred made-up vehicle registrations.
+    insecure
+        Let the nodes replicate over plain TCP instead of mutual TLS.
     """
     try:
-        return run_demo(data=data, nodes=nodes, port=port, ready_file=ready_file, sample=sample)
+        return run_demo(
+            data=data, nodes=nodes, port=port, ready_file=ready_file, sample=sample, insecure=insecure
+        )
     except ConfigInvalid as error:
         return _fail(str(error), EXIT_USAGE)
     except DemoFailed as error:
         return _fail(str(error), EXIT_FAILED)
+
+
+_certificates = App(name="certificates", help="Make and renew the certificates that nodes show each other.")
+app.command(_certificates)
+
+Days = Annotated[int, Parameter(validator=Number(gte=1, lte=limits.CERTIFICATE_VALID_DAYS_MAX))]
+
+
+@_certificates.command(name="create")
+def create_certificates(
+    *, cluster: str, out: Path, nodes: str, days: Days = limits.CERTIFICATE_VALID_DAYS
+) -> int:
+    """Make the authority of a cluster and a certificate for each node, where they are missing.
+
+    Each node needs ca.pem, <id>.pem and <id>-key.pem. Whoever has ca-key.pem can make a member of
+    anybody: keep it off the nodes, in a safe place.
+
+    Parameters
+    ----------
+    cluster
+        Name of the cluster, as in the nodes' settings.
+    out
+        Folder for the certificates and their keys. What is in it already stays as it is.
+    nodes
+        Names of the nodes: n0,n1,n2.
+    days
+        How long the nodes' certificates hold.
+    """
+    return _certify(lambda: certificates.create(out, cluster, _node_ids(cluster, nodes), days), out, "made")
+
+
+@_certificates.command(name="renew")
+def renew_certificates(
+    *,
+    cluster: str,
+    out: Path,
+    nodes: str,
+    days: Days = limits.CERTIFICATE_VALID_DAYS,
+    within_days: Annotated[int, Parameter(validator=Number(gte=0))] = limits.CERTIFICATE_VALID_DAYS_MAX,
+) -> int:
+    """Give nodes new keys and certificates from the authority that is in the folder.
+
+    A running node takes up new files by itself, on its next connection.
+
+    Parameters
+    ----------
+    cluster
+        Name of the cluster, as in the nodes' settings.
+    out
+        Folder of the certificates, with ca.pem and ca-key.pem.
+    nodes
+        Names of the nodes: n0,n1,n2.
+    days
+        How long the new certificates hold.
+    within_days
+        Only for nodes whose certificate has no more left than this.
+    """
+    return _certify(
+        lambda: certificates.renew(out, cluster, _node_ids(cluster, nodes), days, within_days=within_days),
+        out,
+        "renewed",
+    )
+
+
+def _node_ids(cluster: str, nodes: str) -> list[str]:
+    """Raises ConfigInvalid."""
+    check_identifier("cluster", cluster)
+    node_ids = [each.strip() for each in nodes.split(",")]
+    for node_id in node_ids:
+        check_identifier("nodes", node_id)
+    return node_ids
+
+
+def _certify(work: Callable[[], list[str]], folder: Path, what: str) -> int:
+    try:
+        done = work()
+    except ConfigInvalid as error:
+        return _fail(str(error), EXIT_USAGE)
+    except certificates.CertificatesFailed as error:
+        return _fail(str(error), EXIT_FAILED)
+    sys.stdout.write(f"{folder}: {what} {', '.join(done) or 'nothing'}\n")
+    return EXIT_OK
 
 
 @app.command

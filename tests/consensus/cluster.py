@@ -11,6 +11,8 @@ from pathlib import Path
 from consensus.config import Peer, ReplicaConfig, Timing
 from consensus.log import LogStore
 from consensus.replica import Replica
+from consensus.tls import MutualTls
+from node import certificates
 from tests.consensus.rocks import Recorder, RocksStore
 
 DEADLINE_S = 10.0
@@ -25,11 +27,18 @@ async def until(condition: Callable[[], object], what: str) -> None:
 
 
 class Cluster:
-    """Members n0, n1, n2 in zones z0, z1, z2; stopped and started one by one."""
+    """Members n0, n1, n2 in zones z0, z1, z2; stopped and started one by one.
 
-    def __init__(self, path: Path, size: int = 3, timing: Timing | None = None) -> None:
+    With `secured`, over mutual TLS; the certificates lie in the folder `certificates`.
+    """
+
+    def __init__(
+        self, path: Path, size: int = 3, timing: Timing | None = None, *, secured: bool = False
+    ) -> None:
         self._path = path
         self._timing = timing or Timing()
+        self.secured = secured
+        self.certificates = path / "certificates"
         self._sockets = [self._bound_socket(0) for _ in range(size)]
         self.ports = [each.getsockname()[1] for each in self._sockets]
         self.peers = tuple(Peer(f"n{i}", "127.0.0.1", port, f"z{i}") for i, port in enumerate(self.ports))
@@ -37,6 +46,8 @@ class Cluster:
         self.machines = {peer.id: Recorder() for peer in self.peers}
         self.replicas: dict[str, Replica] = {}
         self.fatal: list[tuple[str, BaseException]] = []
+        if secured:
+            certificates.create(self.certificates, "test", list(self.machines), days=1)
 
     @staticmethod
     def _bound_socket(port: int) -> socket.socket:
@@ -67,11 +78,16 @@ class Cluster:
             log_store or self.stores[node_id],
             self.machines[node_id],
             lambda error: self.fatal.append((node_id, error)),
+            tls=self.tls(node_id) if self.secured else None,
             listen_socket=listen_socket,
         )
         self.replicas[node_id] = replica
         await replica.start()
         return replica
+
+    def tls(self, node_id: str) -> MutualTls:
+        files = certificates.credential_files(self.certificates, node_id)
+        return MutualTls(files, cluster="test", node_id=node_id)
 
     async def stop(self, node_id: str) -> None:
         await self.replicas.pop(node_id).stop()

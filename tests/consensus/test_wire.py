@@ -18,7 +18,7 @@ from consensus import limits
 from consensus.errors import MalformedMessage
 from consensus.framing import FrameReader, frame
 from consensus.messages import (
-    PROTOCOL_VERSION,
+    PROTOCOL_VERSION_MAX,
     Append,
     AppendResponse,
     Hello,
@@ -76,7 +76,7 @@ def test_arbitrary_bytes_are_refused_or_exact(data: bytes) -> None:
         encode([12, 1, 1, 1, [b""] * (limits.BATCH_ENTRIES_MAX + 1), 1, 1, 1]),
         encode([99, 1]),
         encode({"type": "request_vote"}),
-        encode(Hello(1, "c", "n0", "n1")),
+        encode(Hello(1, 1, "c", "n0", "n1")),
     ],
 )
 def test_what_does_not_fit_its_type_exactly_is_refused(body: bytes) -> None:
@@ -85,7 +85,15 @@ def test_what_does_not_fit_its_type_exactly_is_refused(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [encode([1, 1, "c", "", "n1"]), encode([1, 1, "c", "n" * 99, "n1"]), encode(TimeoutNow(1))]
+    "body",
+    [
+        encode([1, 1, 1, "c", "", "n1"]),
+        encode([1, 1, 1, "c", "n" * 99, "n1"]),
+        encode([1, 1, -1, "c", "n0", "n1"]),
+        encode([1, 1, 1, "c", "n0"]),
+        encode([3, 1, 1, "c", "n0", "n1"]),
+        encode(TimeoutNow(1)),
+    ],
 )
 def test_a_wrong_greeting_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedMessage):
@@ -156,12 +164,12 @@ async def send_to(cluster: Cluster, number: int, data: bytes) -> bytes:
 
 
 def hello(
-    cluster: str = "test", sender: str = "n1", target: str = "n0", protocol: int = PROTOCOL_VERSION
+    cluster: str = "test", sender: str = "n1", target: str = "n0", versions: tuple[int, int] = (1, 1)
 ) -> bytes:
-    return frame(encode(Hello(protocol, cluster, sender, target)))
+    return frame(encode(Hello(*versions, cluster, sender, target)))
 
 
-WELCOME = frame(encode(Welcome("n0")))
+WELCOME = frame(encode(Welcome("n0", PROTOCOL_VERSION_MAX)))
 
 
 @pytest.mark.parametrize(
@@ -172,12 +180,14 @@ WELCOME = frame(encode(Welcome("n0")))
         b"\xff\xff\xff\xff",
         (limits.GREETING_SIZE_BYTES_MAX + 1).to_bytes(4, "big"),
         frame(encode(RequestVote(FOREIGN_TERM, 99, 99, False))),
-        frame(encode(Welcome("n1"))),
+        frame(encode(Welcome("n1", 1))),
         hello(cluster="other"),
         hello(target="n1"),
         hello(sender="n9"),
         hello(sender="n0"),
-        hello(protocol=PROTOCOL_VERSION + 1),
+        hello(versions=(PROTOCOL_VERSION_MAX + 1, PROTOCOL_VERSION_MAX + 2)),
+        hello(versions=(0, 0)),
+        hello(versions=(2, 1)),
     ],
 )
 @on_cluster
@@ -232,11 +242,28 @@ async def test_who_does_not_greet_in_time_is_turned_away(
 
 @on_cluster
 async def test_strangers_are_bounded_in_number(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "INBOUND_CONNECTIONS_MAX", 4)
-    waiting = [await asyncio.open_connection("127.0.0.1", cluster.ports[0]) for _ in range(2)]
-    assert await send_to(cluster, 0, b"") == b""
-    for _, writer in waiting:
+    """The oldest has to go, before its time is over, so that a member that comes back finds room."""
+    monkeypatch.setattr(limits, "STRANGERS_MAX", 2)
+    monkeypatch.setattr(limits, "GREETING_TIMEOUT_S", 60.0)
+    strangers = [await asyncio.open_connection("127.0.0.1", cluster.ports[0]) for _ in range(3)]
+    assert await asyncio.wait_for(strangers[0][0].read(), 10) == b""
+    assert await send_to(cluster, 0, hello() + b"\xff\xff\xff\xff") == WELCOME
+    assert await asyncio.wait_for(strangers[1][0].read(), 10) == b""
+    assert not strangers[2][0].at_eof()
+    for _, writer in strangers:
         writer.close()
+
+
+@on_cluster
+async def test_a_newer_member_is_met_at_the_version_that_both_speak(cluster: Cluster) -> None:
+    """Its Hello may carry what this version does not know; nothing else may (see above)."""
+    newer = frame(encode([1, 1, PROTOCOL_VERSION_MAX + 3, "test", "n1", "n0", {"features": ["x"]}, 7]))
+    assert await send_to(cluster, 0, newer + b"\xff\xff\xff\xff") == WELCOME
+    await check_at_work(cluster)
+
+
+def test_a_newer_welcome_is_read_too() -> None:
+    assert decode_greeting(encode([2, "n0", 1, "more"])) == Welcome("n0", 1)
 
 
 @on_cluster

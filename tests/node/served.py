@@ -71,6 +71,7 @@ class ServedNode:
                 "log_key_file": key_file,
                 "http_port": free_port(),
                 "raft_port": free_port(),
+                "insecure": True,
                 **self.settings,
             }
         )

@@ -25,8 +25,15 @@ PEERS = tuple(
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - what must be refused
 
 
+TLS = {
+    "raft_ca_file": Path("ca.pem"),
+    "raft_certificate_file": Path("n0.pem"),
+    "raft_key_file": Path("n0-key.pem"),
+}
+
+
 def config(**settings: object) -> Config:
-    required = {"node_id": "n0", "data_dir": Path("d"), "log_key_file": Path("k")}
+    required = {"node_id": "n0", "data_dir": Path("d"), "log_key_file": Path("k"), **TLS}
     return Config(**{**required, **settings})  # type: ignore[arg-type]
 
 
@@ -55,13 +62,31 @@ def test_alone_a_node_is_its_own_cluster() -> None:
         ({"peers": (dataclasses.replace(PEERS[0], http_url="http://x/path"),)}, "peers"),
         ({"peers": (dataclasses.replace(PEERS[0], raft_port=0),)}, "peers"),
         ({"http_host": EVERYWHERE}, "http_host"),
-        ({"raft_host": "::"}, "raft_host"),
         ({"http_host": "example.org"}, "http_host"),
+        (dict.fromkeys(TLS), "raft_ca_file"),
+        ({"raft_ca_file": None}, "raft_ca_file"),
+        ({"raft_certificate_file": None}, "raft_certificate_file"),
+        ({"raft_key_file": None}, "raft_key_file"),
+        ({"raft_key_file": None, "insecure": True}, "raft_key_file"),
+        ({**dict.fromkeys(TLS), "insecure": True, "raft_host": "::"}, "raft_host"),
+        (
+            {
+                **dict.fromkeys(TLS),
+                "insecure": True,
+                "peers": (PEERS[0], dataclasses.replace(PEERS[1], raft_host="10.0.0.1")),
+            },
+            "peers",
+        ),
     ],
 )
 def test_a_setting_that_cannot_work_is_named(settings: dict[str, object], field: str) -> None:
     with pytest.raises(ConfigInvalid, match=f"^{field}: "):
         config(**settings)
+
+
+def test_replication_goes_beyond_loopback_with_tls_and_in_plain_only_when_told() -> None:
+    assert config(raft_host="::").replicates_in_plain is False
+    assert config(**dict.fromkeys(TLS), insecure=True).replicates_in_plain
 
 
 def test_beyond_loopback_only_when_told() -> None:
@@ -107,7 +132,7 @@ def test_flag_beats_environment_beats_file_beats_default(
     peers = ", ".join(f'"{peer}"' for peer in PEERS)
     file.write_text(
         'node_id = "n1"\ndata_dir = "d"\nlog_key_file = "k"\nzone = "file"\nhttp_port = 1\nraft_port = 1\n'
-        f"peers = [{peers}]\n"
+        f'raft_ca_file = "ca"\nraft_certificate_file = "c"\nraft_key_file = "r"\npeers = [{peers}]\n'
     )
     monkeypatch.setenv("STELED_HTTP_PORT", "2")
     monkeypatch.setenv("STELED_RAFT_PORT", "2")
@@ -136,7 +161,14 @@ def test_the_settings_file_that_is_shipped_works(served: list[Config]) -> None:
             ["serve", "--node-id", "n0", "--data-dir", "d", "--log-key-file", "k", "--http-port", "0"],
             "http_port",
         ),
-        (["serve", "--node-id", "n0", "--data-dir", "d", "--log-key-file", "k", "--colour", "red"], "colour"),
+        (
+            ["serve", "--node-id=n0", "--data-dir=d", "--log-key-file=k", "--insecure", "--colour", "red"],
+            "colour",
+        ),
+        (["serve", "--node-id", "n0", "--data-dir", "d", "--log-key-file", "k"], "raft_ca_file"),
+        (["certificates", "create", "--cluster", "a b", "--out", "o", "--nodes", "n0"], "cluster"),
+        (["certificates", "create", "--cluster", "a", "--out", "o", "--nodes", "n0,,n1"], "nodes"),
+        (["certificates", "create", "--cluster", "a", "--out", "o", "--nodes", "a", "--days", "0"], "days"),
         (["reign"], "reign"),
         (["demo", "--nodes", "0"], "nodes"),
         (["demo", "--port", "65535"], "port"),
@@ -164,6 +196,7 @@ def test_a_log_key_that_is_none_fails_without_showing_it(
 ) -> None:
     key = tmp_path / "key"
     key.write_text("SECRET")
-    code = steled("serve", "--node-id", "n0", "--data-dir", str(tmp_path / "d"), "--log-key-file", str(key))
+    options = ["--node-id", "n0", "--data-dir", str(tmp_path / "d"), "--log-key-file", str(key), "--insecure"]
+    code = steled("serve", *options)
     said = capsys.readouterr().err
     assert (code, "log_key_file" in said, "SECRET" in said) == (1, True, False)

@@ -141,10 +141,11 @@ def test_a_port_in_use_and_a_directory_in_use_are_said_clearly(demo: Demo) -> No
     assert (code, "holds a cluster of 1 nodes, not 2" in said) == (1, True)
 
 
-def test_the_log_key_is_for_its_owner_only(demo: Demo) -> None:
+def test_keys_are_for_their_owner_only(demo: Demo) -> None:
     demo.start()
     key_file = demo.directory / "data" / "log-key.pem"
-    assert key_file.stat().st_mode & 0o777 == 0o600
+    keys = [key_file, *(demo.directory / "data" / "certificates").glob("*-key.pem")]
+    assert [key.stat().st_mode & 0o777 for key in keys] == [0o600] * 3
     load_log_key(key_file)
 
 

@@ -122,10 +122,11 @@ def _vote_counted_twice(patch: pytest.MonkeyPatch) -> None:
     count = itertools.count()
 
     def on_vote_response(self: RaftRules, node: Node, message: VoteResponse) -> None:
-        if self.role is Role.CANDIDATE and message.term == self.term and message.granted:
-            self._ballot.granted.add(f"{node.id} {next(count)}")
-            if len(self._ballot.granted) + 1 > (len(self._nodes) + 1) / 2:
-                self._SyncObj__onBecomeLeader()
+        ballot = self._ballot
+        candidate = ballot is not None and self.role is Role.CANDIDATE and message.term == self.term
+        if ballot is not None and candidate and message.granted:
+            ballot.granted.add(f"{node.id} {next(count)}")
+            self._count(ballot)
 
     patch.setattr(RaftRules, "_on_vote_response", on_vote_response)
 
