@@ -103,6 +103,7 @@ class AppendResponse(Struct, frozen=True, tag=13, array_like=True, forbid_unknow
     Accepted: `log_index` is the last index that the message proved to match. Refused: `log_index` is the
     message's `prev_index`; `conflict_term` is the term this log has there and `conflict_index` its first
     index of that term; or term 0 and the index after this log's end (thesis section 3.5).
+    `round` is the message's; 0, which confirms nothing, when the message is of an older term.
     """
 
     term: Count

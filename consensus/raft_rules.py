@@ -111,7 +111,9 @@ class RaftRules(Elections):
     def _on_append(self, node: Node, message: Append, terms: list[int]) -> None:
         """Thesis section 3.5. F1: the commit index follows what this message proved, and never falls."""
         if message.term < self.term:
-            refusal = AppendResponse(self.term, False, message.prev_index, 0, 0, message.round)
+            # Without its round: the sender may have restarted since, begun to count rounds again, and become
+            # the leader of this term; it would take the answer for one to a round still to come.
+            refusal = AppendResponse(self.term, False, message.prev_index, 0, 0, 0)
             self._outbox.put(node.id, refusal)
             return
         if self.leads:

@@ -42,7 +42,7 @@ async def post_transfer(services: Services, call: Call) -> web.Response:
     target_id = None if asked.target is UNSET else asked.target
     if target_id is not None and all(peer.id != target_id for peer in services.config.peers):
         raise Problem("invalid-field", f"there is no node {target_id!r}", field="target")
-    if target_id == services.config.node_id:
+    if target_id is not None and target_id == services.config.node_id:
         return answer_struct(schemas.Transferred(leader=target_id))
     leader_id = await services.replica.transfer_leadership(target_id)
     return answer_struct(schemas.Transferred(leader=leader_id))

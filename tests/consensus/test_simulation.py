@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from consensus import follower, limits
+from consensus.election import Elections
 from consensus.errors import ConsensusError
 from consensus.follower import Answer
 from consensus.leader import Followers
 from consensus.log import DurableLog
-from consensus.messages import Append
+from consensus.messages import Append, RequestVote
+from consensus.stock import Node
 from tests.consensus.promises import Violation
 from tests.consensus.simulation import Faults, Simulation
 
@@ -120,6 +122,24 @@ def test_the_harness_finds_the_stock_rule_for_deleting_entries(monkeypatch: pyte
 def test_the_harness_finds_disks_that_lose_synced_writes() -> None:
     """F7. The machine's losses are those of an honest disk, so that only the log's are new."""
     assert _finds_a_violation(20, Faults(crashes_per_s=4.0, lying_disks=True))
+
+
+_on_request_vote = Elections._on_request_vote
+
+
+def _vote_again(voter: Elections, node: Node, message: RequestVote) -> None:
+    voter._SyncObj__votedForNodeId = None
+    _on_request_vote(voter, node, message)
+
+
+def test_the_harness_finds_two_votes_in_one_term(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Elections, "_on_request_vote", _vote_again)
+    assert _finds_a_violation(200, Faults(slow_rate=0.1, crashes_per_s=2.0, transfers_per_s=3.0))
+
+
+def test_the_harness_finds_votes_for_logs_that_lack_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Elections, "_is_up_to_date", lambda voter, message: True)
+    assert _finds_a_violation(100, Faults(partitions_per_s=3.0))
 
 
 def test_the_harness_finds_reads_that_do_not_ask_a_quorum(monkeypatch: pytest.MonkeyPatch) -> None:
