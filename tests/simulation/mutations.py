@@ -22,7 +22,6 @@ from consensus.log import DurableLog
 from consensus.messages import Append, AppendResponse, Message, VoteResponse
 from consensus.raft_rules import RaftRules
 from consensus.stock import Node
-from consensus.waiting import Reads
 from stele.format.block import information_bytes
 from storage import transact
 from storage.machine import LedgerMachine
@@ -191,11 +190,6 @@ def _read_before_no_op(patch: pytest.MonkeyPatch) -> None:
     )
 
 
-def _read_before_applied(patch: pytest.MonkeyPatch) -> None:
-    finish = Reads.finish_round
-    patch.setattr(Reads, "finish_round", lambda self, applied_index: finish(self, 1 << 62))
-
-
 # The state machine.
 
 
@@ -250,7 +244,6 @@ MUTATIONS = [
     Mutation("compaction before every member has the entries", _early_compaction, 100),
     Mutation("a read does not ask a quorum", _read_without_quorum, 1000, slow=True),
     Mutation("a read before the term's no-op is committed", _read_before_no_op, 200),
-    Mutation("a read before its index is applied", _read_before_applied, 3000, slow=True),
     Mutation("a node skips an entry", _skipped_entry, 100),
     Mutation("apply is not deterministic", _nondeterminism, 100),
     Mutation("idempotency records are lost", _lost_idempotency_record, 100),
