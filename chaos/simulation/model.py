@@ -72,11 +72,11 @@ class Model:
     def __init__(self) -> None:
         self._ledgers: dict[str, _Ledger] = {}
         self._history: dict[Place, tuple[list[int], list[Shown | None]]] = {}
-        self._index = 0
+        self.index = 0
 
     def apply(self, index: int, commands: Sequence[Command]) -> list[Answer]:
         """Runs the entry at `index`; entries come in their order."""
-        self._index = index
+        self.index = index
         return [self._command(command) for command in commands]
 
     def shown(self, place: Place, index: int) -> Shown | None:
@@ -87,7 +87,7 @@ class Model:
 
     def _show(self, place: Place, shown: Shown | None) -> None:
         indexes, values = self._history.setdefault(place, ([], []))
-        indexes.append(self._index)
+        indexes.append(self.index)
         values.append(shown)
 
     def _command(self, command: Command) -> Answer:
