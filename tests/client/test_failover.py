@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -38,8 +38,14 @@ async def test_a_load_and_verified_reads_survive_killed_leaders(three: Cluster) 
         acknowledged = acknowledgements[-1].line
         forward.set()
 
-    def lines() -> Iterator[BulkLine]:
-        return (BulkLine(key=f"k{number:06d}", data={"n": number}) for number in range(LINES))
+    killed = [asyncio.Event() for _ in range(KILLS)]
+
+    async def lines() -> AsyncIterator[BulkLine]:
+        """However fast the cluster is, the load is not over before the leaders are killed."""
+        for number in range(LINES):
+            if number and number % (LINES // (KILLS + 1)) == 0:
+                await killed[number // (LINES // (KILLS + 1)) - 1].wait()
+            yield BulkLine(key=f"k{number:06d}", data={"n": number})
 
     async with (
         aiohttp.ClientSession() as session,
@@ -50,11 +56,12 @@ async def test_a_load_and_verified_reads_survive_killed_leaders(three: Cluster) 
         await ledger.create_table("t")
         load = asyncio.create_task(ledger.bulk(lines(), table="t", on_acknowledged=watch))
         for kill in range(KILLS):
-            while acknowledged < LINES * (kill + 1) // (KILLS + 2):
+            while acknowledged < LINES // (KILLS + 2) + kill * LINES // (KILLS + 1):
                 forward.clear()
                 await asyncio.wait_for(forward.wait(), 30)
             assert not load.done()
             three.kill(await leader_of(session, three))
+            killed[kill].set()
             await ledger.put("t", f"other{kill}", {"kill": kill})
             assert (await ledger.get("t", f"other{kill}")).version == 0
             assert (await ledger.get("t", "k000000")).data == {"n": 0}
