@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -34,6 +35,7 @@ class Followers:
         self._outbox = outbox
         self._progress: dict[str, Progress] = {}
         self._denials: Counter[str] = Counter()
+        self._commit_notice_at = -math.inf
 
     def __getitem__(self, peer_id: str) -> Progress:
         return self._progress[peer_id]
@@ -52,11 +54,12 @@ class Followers:
         confirmed = 1 + sum(each.confirmed_round >= read_round for each in self._progress.values())
         return confirmed > (len(self._progress) + 1) / 2
 
-    def any_to_send(self, commit_index: int) -> bool:
+    def any_to_send(self, commit_index: int, now: float) -> bool:
         """Whether a follower should be sent something before the next heartbeat."""
         last_index = self._log.last_index
+        commit_due = now >= self._commit_notice_at
         return any(
-            each.may_send_entries(last_index) or each.may_send_commit(commit_index)
+            each.may_send_entries(last_index) or (commit_due and each.may_send_commit(commit_index))
             for each in self._progress.values()
         )
 
@@ -83,8 +86,19 @@ class Followers:
                 return last_index + 1
         return message.conflict_index
 
-    def send(self, peer_id: str, standing: Standing, *, heartbeat: bool) -> None:
-        """Puts into the outbox what this follower should get now; with `heartbeat`, at least one message."""
+    def send(self, standing: Standing, peer_ids: Iterable[str], now: float, *, heartbeat: bool) -> None:
+        """Puts into the outbox what these followers should get now; with `heartbeat`, at least one message.
+
+        A new commit index goes with the next entries, or in a message of its own, but seldom: under load
+        such messages, each with an answer, were two fifths of all and took a tenth of the throughput.
+        """
+        commit_due = now >= self._commit_notice_at
+        for peer_id in peer_ids:
+            if self._send(peer_id, standing, heartbeat=heartbeat, commit_due=commit_due):
+                self._commit_notice_at = now + limits.COMMIT_NOTICE_INTERVAL_S
+
+    def _send(self, peer_id: str, standing: Standing, *, heartbeat: bool, commit_due: bool) -> bool:
+        """Whether a message left only to tell of the commit index."""
         progress = self._progress[peer_id]
         # Evaluated again after each batch: the window closes, or the log ends.
         while progress.may_send_entries(self._log.last_index):
@@ -95,8 +109,10 @@ class Followers:
             )
             self._append(peer_id, standing, records)
             heartbeat = False
-        if heartbeat or progress.may_send_commit(standing.commit_index):
+        notice = commit_due and progress.may_send_commit(standing.commit_index)
+        if heartbeat or notice:
             self._append(peer_id, standing, [])
+        return notice
 
     def _append(self, peer_id: str, standing: Standing, records: Sequence[bytes]) -> None:
         progress = self._progress[peer_id]

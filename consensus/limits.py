@@ -11,6 +11,9 @@ IN_FLIGHT_BATCHES_MAX = 64
 IN_FLIGHT_SIZE_BYTES_MAX = 8 << 20
 """Append messages sent to one follower and not yet answered."""
 
+COMMIT_NOTICE_INTERVAL_S = 0.01
+"""Between messages that tell followers of a new commit index and nothing else."""
+
 PROPOSALS_OUTSTANDING_MAX = 8_192
 PROPOSALS_OUTSTANDING_SIZE_BYTES_MAX = 64 << 20
 """Proposals appended by this leader and not yet applied; they hold memory until then."""

@@ -150,9 +150,8 @@ class RaftRules(Elections):
         retain_index = min(self._log.synced_index, self._followers.match_index_min(self._log.synced_index))
         self._retain_index = max(self._retain_index, retain_index)
         standing = Standing(self.term, self.commit_index, self.reads.round, self._retain_index)
-        for peer_id, node in self._nodes.items():
-            if self.isNodeConnected(node):
-                self._followers.send(peer_id, standing, heartbeat=heartbeat)
+        connected = [peer_id for peer_id, node in self._nodes.items() if self.isNodeConnected(node)]
+        self._followers.send(standing, connected, now, heartbeat=heartbeat)
 
     def _heartbeat_now(self) -> None:
         self._SyncObj__newAppendEntriesTime = float("-inf")
@@ -233,7 +232,7 @@ class RaftRules(Elections):
             )
             for index, each in enumerate(records, first):
                 self._apply(index, each)
-        return self.leads and self._followers.any_to_send(self.commit_index)
+        return self.leads and self._followers.any_to_send(self.commit_index, self._clock())
 
     def _apply(self, index: int, record_bytes: bytes) -> None:
         result: object = None

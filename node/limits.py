@@ -63,7 +63,7 @@ GROUP_SIZE_BYTES_MAX = 1 << 20
 ENTRIES_IN_FLIGHT_MAX = 2
 """Entries proposed and not applied yet."""
 
-GROUP_AHEAD_COMMANDS_MIN = 16
+GROUP_AHEAD_COMMANDS_MIN = 32
 GROUP_AHEAD_SIZE_BYTES_MIN = 64 << 10
 """With an entry in flight, a further one goes only with this many commands or bytes: small writes that share
 an entry save more work than they wait."""

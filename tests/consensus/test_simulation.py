@@ -55,7 +55,7 @@ def test_three_members_keep_every_promise(first_seed: int) -> None:
     assert acknowledged > 80 * SEEDS_PER_TEST
     assert reads > 5 * SEEDS_PER_TEST
     assert leaders > SEEDS_PER_TEST
-    assert handovers > 2
+    assert handovers >= 2
     assert deleted > SEEDS_PER_TEST // 2
 
 
