@@ -41,8 +41,8 @@ LOG_COMPACTION_STEP_ENTRIES = 4_096
 LOG_RETAINED_SIZE_BYTES_MAX = 256 << 20
 """Entries kept for members that lag or are down. Who needs older ones gets a snapshot."""
 
-LOG_PINNED_SIZE_BYTES_MAX = 8 * LOG_RETAINED_SIZE_BYTES_MAX
-"""Entries kept for a member that is being brought up by a snapshot and goes on from its end."""
+LOG_PINNED_FACTOR = 8
+"""So many times that size is kept for a member that a snapshot brings up, to go on from where it ends."""
 
 LOG_COMPACTION_STEP_SIZE_BYTES = 8 << 20
 """Deletions of this size are worth a range tombstone, however few entries they are."""

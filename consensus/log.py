@@ -23,6 +23,7 @@ from typing import Protocol
 
 from consensus import limits, record
 from consensus.errors import InvariantBroken, LogCorrupt
+from consensus.log_sizes import LogSizes
 from consensus.record import Kind, RecordCorrupt
 from consensus.term_runs import TermRuns
 
@@ -84,6 +85,7 @@ class DurableLog:
     def __init__(self, store: LogStore) -> None:
         self._store = store
         self._terms = TermRuns()
+        self._sizes = LogSizes()
         self._cache: dict[int, bytes] = {}
         self._cache_first = 1
         self._cache_size_bytes = 0
@@ -112,6 +114,16 @@ class DurableLog:
     def synced_index(self) -> int:
         """The last entry that is on disk."""
         return self._synced_index
+
+    @property
+    def cached_from(self) -> int:
+        """Entries from here on are in memory; older ones are read from disk."""
+        return self._cache_first
+
+    @property
+    def sizes(self) -> LogSizes:
+        """For reading only."""
+        return self._sizes
 
     @property
     def entries_staged(self) -> bool:
@@ -197,6 +209,7 @@ class DurableLog:
         if index != self.last_index + 1:
             raise InvariantBroken(f"entry {index} appended to a log that ends at {self.last_index}")
         self._terms.append(term)
+        self._sizes.append(index, len(record_bytes))
         self._cache[index] = record_bytes
         self._cache_size_bytes += len(record_bytes)
 
@@ -214,6 +227,7 @@ class DurableLog:
             self._cache_size_bytes -= len(self._cache.pop(each))
         self._cache_first = min(self._cache_first, index)
         self._terms.truncate_from(index)
+        self._sizes.truncate_from(index)
         if index <= self._synced_index:
             self._truncated_from = index
             self._synced_index = index - 1
@@ -228,6 +242,7 @@ class DurableLog:
             self._cache_size_bytes -= len(self._cache.pop(each))
         self._cache_first = max(self._cache_first, index)
         self._terms.drop_before(index)
+        self._sizes.drop_before(index)
 
     def _span(self) -> str:
         return f"a log of {self.first_index}..{self.last_index}"

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 
 from consensus import limits
 from consensus.errors import MalformedMessage, VersionsDoNotMeet
+from consensus.snapshot import Digest, Snapshot
 
 PROTOCOL_VERSION_MIN = 1
 PROTOCOL_VERSION_MAX = 1
@@ -137,9 +138,42 @@ class TimeoutNow(Struct, frozen=True, tag=16, array_like=True, forbid_unknown_fi
     term: Count
 
 
+class InstallSnapshot(Struct, frozen=True, tag=17, array_like=True, forbid_unknown_fields=True, gc=False):
+    """A chunk of a snapshot (thesis section 5.3): the `data` of `snapshot` from `offset` on, and its CRC-32.
+
+    Without data it asks how much the follower has. It proves nothing about the follower's log (F1).
+    """
+
+    term: Count
+    snapshot: Snapshot
+    offset: Count
+    checksum: Count
+    data: Annotated[bytes, Meta(max_length=limits.SNAPSHOT_CHUNK_SIZE_BYTES)]
+
+
+class SnapshotResponse(Struct, frozen=True, tag=18, array_like=True, forbid_unknown_fields=True, gc=False):
+    """The answer to InstallSnapshot by a follower that needs the snapshot `digest`: it keeps `offset` bytes.
+
+    `accepted` says that the chunk was the next one. Whoever does not need it answers with AppendResponse.
+    """
+
+    term: Count
+    digest: Digest
+    accepted: bool
+    offset: Count
+
+
 Greeting: TypeAlias = Hello | Welcome
 Message: TypeAlias = (
-    RequestVote | VoteResponse | Append | AppendResponse | PreVote | PreVoteResponse | TimeoutNow
+    RequestVote
+    | VoteResponse
+    | Append
+    | AppendResponse
+    | PreVote
+    | PreVoteResponse
+    | TimeoutNow
+    | InstallSnapshot
+    | SnapshotResponse
 )
 
 _encoder = msgspec.msgpack.Encoder()

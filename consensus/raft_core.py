@@ -14,10 +14,12 @@ from consensus.errors import NotLeader, ProposalTooLarge, ReplicaStopped, Transf
 from consensus.messages import (
     Append,
     AppendResponse,
+    InstallSnapshot,
     Message,
     PreVote,
     PreVoteResponse,
     RequestVote,
+    SnapshotResponse,
     TimeoutNow,
     VoteResponse,
 )
@@ -116,6 +118,10 @@ class RaftCore(RaftRules):
         terms = follower.terms_of(message) if isinstance(message, Append) else []
         if isinstance(message, AppendResponse) and message.term == self.term:
             self._check_answer(message)
+        if isinstance(message, InstallSnapshot):
+            follower.check_chunk(message)
+        if isinstance(message, SnapshotResponse) and message.term == self.term:
+            self._check_snapshot_answer(message)
         if isinstance(message, RequestVote) and self._disregards(message):
             return
         try:
@@ -130,6 +136,10 @@ class RaftCore(RaftRules):
                     self._on_append(node, message, terms)
                 case AppendResponse():
                     self._on_append_response(node, message)
+                case InstallSnapshot():
+                    self._on_install_snapshot(node, message)
+                case SnapshotResponse():
+                    self._on_snapshot_response(node, message)
                 case RequestVote():
                     self._on_request_vote(node, message)
                 case VoteResponse():

@@ -11,7 +11,7 @@ Both are called on the core's thread, between its other work, and must not keep 
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple, Protocol
+from typing import Annotated, Protocol
 
 from msgspec import Meta, Struct
 
@@ -36,7 +36,7 @@ class Snapshot(Struct, frozen=True, array_like=True, forbid_unknown_fields=True)
     membership: Annotated[bytes, Meta(max_length=limits.MEMBERSHIP_SIZE_BYTES_MAX)]
 
 
-class Taken(NamedTuple):
+class Taken(Struct, frozen=True):
     """What a source knows of the snapshot it has; fields as in Snapshot."""
 
     digest: bytes
