@@ -39,7 +39,7 @@ LOG_COMPACTION_STEP_ENTRIES = 4_096
 """Deletions smaller than this are not worth a range tombstone."""
 
 LOG_RETAINED_SIZE_BYTES_MAX = 256 << 20
-"""Entries kept for members that lag or are down. Who needs older ones gets a snapshot."""
+"""Entries kept for members that lag or are down, by default. Who needs older ones gets a snapshot."""
 
 LOG_PINNED_FACTOR = 8
 """So many times that size is kept for a member that a snapshot brings up, to go on from where it ends."""

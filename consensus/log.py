@@ -32,6 +32,9 @@ _ENTRY = b"e"
 _ENTRIES_END = b"f"
 _BOUNDS_KEY = b"b"
 _HARD_STATE_KEY = b"h"
+OWN_ROWS = (_HARD_STATE_KEY,)
+"""Keys of the rows that say what a node has promised, whatever its log is."""
+
 _POSITION = struct.Struct(">QQ")
 _BOUNDS = struct.Struct(">BQQQ")
 _TERM = struct.Struct(">Q")
@@ -67,6 +70,11 @@ def entry_key(index: int, term: int = 0) -> bytes:
 
 def _sealed(body: bytes) -> bytes:
     return zlib.crc32(body).to_bytes(_CHECKSUM_SIZE_BYTES, "big") + body
+
+
+def bounds_row(first: int, last: int, last_term: int) -> tuple[bytes, bytes]:
+    """The row of a log's bounds, as (key, value)."""
+    return _BOUNDS_KEY, _sealed(_BOUNDS.pack(FORMAT, first, last, last_term))
 
 
 def _unsealed(row: bytes, what: str) -> bytes:
@@ -271,8 +279,7 @@ class DurableLog:
             term_at = self._terms.term_at
             for index in range(self._synced_index + 1, self.last_index + 1):
                 puts.append((entry_key(index, term_at(index) or 0), self._cache[index]))
-            bounds = _BOUNDS.pack(FORMAT, self.first_index, self.last_index, self.last_term)
-            puts.append((_BOUNDS_KEY, _sealed(bounds)))
+            puts.append(bounds_row(self.first_index, self.last_index, self.last_term))
         if self._hard_state_staged:
             term, voted_for = self._hard_state
             puts.append((_HARD_STATE_KEY, _sealed(_TERM.pack(term) + (voted_for or "").encode())))
