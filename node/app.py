@@ -78,19 +78,7 @@ class Node:
         store = Store.open(config.data_dir)
         try:
             machine = AnnouncingMachine(store.machine)
-            source, sink = self._snapshots = (
-                Source(StoreSnapshots(store.engine, config.data_dir)),
-                Sink(ReceivedSnapshot(config.data_dir), self._snapshot_received, self._on_fatal),
-            )
-            replica = Replica(
-                _replica_config(config),
-                store.raft_rows,
-                machine,
-                self._on_fatal,
-                snapshot_source=source,
-                snapshot_sink=sink,
-                tls=tls,
-            )
+            replica = self._make_replica(store, machine, tls)
             metrics = Metrics()
             committer = Committer(
                 replica,
@@ -123,6 +111,21 @@ class Node:
             await self._stop_parts()
             raise
         _log.info("serving", http=f"{config.http_host}:{config.http_port}", data_dir=str(config.data_dir))
+
+    def _make_replica(self, store: Store, machine: AnnouncingMachine, tls: MutualTls | None) -> Replica:
+        data_dir = self.config.data_dir
+        source = Source(StoreSnapshots(store.engine, data_dir))
+        sink = Sink(ReceivedSnapshot(data_dir), self._snapshot_received, self._on_fatal)
+        self._snapshots = source, sink
+        return Replica(
+            _replica_config(self.config),
+            store.raft_rows,
+            machine,
+            self._on_fatal,
+            snapshot_source=source,
+            snapshot_sink=sink,
+            tls=tls,
+        )
 
     async def _serve_http(self) -> None:
         dispatcher = Dispatcher(self.services, ROUTES, self._on_fatal)
