@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from consensus import record
+from consensus import membership_history, record
 from consensus.errors import InvariantBroken, LogCorrupt
-from consensus.log import OWN_ROWS, LogStore, bounds_row, entry_key
+from consensus.log import OWN_ROWS, LogStore, bounds_row, entry_key, membership_row
+from consensus.membership import MembershipInvalid
 from consensus.record import RecordCorrupt
 from consensus.snapshot import Snapshot
 
@@ -24,7 +25,17 @@ def replace_log(received: LogStore, own: LogStore, snapshot: Snapshot) -> None:
         raise InvariantBroken("a snapshot came to a node that has never seen a term")
     entry = _last_entry(received, snapshot)
     bounds = bounds_row(snapshot.index, snapshot.index, snapshot.term)
-    received.write([entry, bounds, *kept], [_EVERYTHING])
+    received.write([entry, bounds, *_membership_of(snapshot), *kept], [_EVERYTHING])
+
+
+def _membership_of(snapshot: Snapshot) -> list[tuple[bytes, bytes]]:
+    """The row of the membership as of the snapshot, if there was one by then. Raises LogCorrupt."""
+    if not snapshot.membership:
+        return []
+    try:
+        return [membership_row(membership_history.decode(snapshot.membership))]
+    except MembershipInvalid as error:
+        raise LogCorrupt(f"the snapshot of entry {snapshot.index} came with {error}") from error
 
 
 def _last_entry(received: LogStore, snapshot: Snapshot) -> tuple[bytes, bytes]:

@@ -65,6 +65,15 @@ MEMBERSHIP_SIZE_BYTES_MAX = 64 << 10
 NODE_ID_LENGTH_MAX = 63
 MEMBERS_MAX = 31
 
+CAUGHT_UP_LAG_ENTRIES_MAX = 256
+"""A learner that lacks no more of the log may be promoted."""
+
+RETIRED_IDS_MAX = 1_024
+"""Ids of removed members that a cluster remembers; they are part of every membership entry."""
+
+ADDRESS_LENGTH_MAX = 255
+"""Characters of a host (RFC 1035, section 2.3.4), of an HTTP address, and of a zone."""
+
 FRAME_SIZE_BYTES_MAX = ENTRY_PAYLOAD_SIZE_BYTES_MAX + BATCH_SIZE_BYTES_MAX
 """The largest frame taken from a peer; larger than the largest message that can be built."""
 
