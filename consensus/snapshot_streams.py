@@ -44,8 +44,8 @@ class SnapshotStream:
     def answered(self, message: SnapshotResponse) -> None:
         """Takes an answer about `digest`."""
         if not message.accepted:
-            self.probe_out = self.probing
-            self.probing = True
+            if not self.probing:
+                self.restart()
             self.acknowledged = self.next_offset = message.offset
             return
         self.acknowledged = max(self.acknowledged, message.offset)
