@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -211,9 +212,16 @@ def _replica_config(config: Config) -> ReplicaConfig:
         cluster=config.cluster,
         node_id=config.node_id,
         peers=tuple(
-            ReplicaPeer(id=peer.id, host=peer.raft_host, port=peer.raft_port, zone=peer.zone)
+            ReplicaPeer(
+                id=peer.id,
+                host=peer.raft_host,
+                port=peer.raft_port,
+                zone=peer.zone,
+                http=urlsplit(peer.http_url).netloc,
+            )
             for peer in config.peers
         ),
+        join=config.join,
         listen_host=config.raft_host,
         listen_port=config.raft_port,
         catch_up=CatchUp(config.catch_up_rate_mib_s << 20, config.log_retained_mib << 20),

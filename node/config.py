@@ -35,7 +35,7 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """One voter of the cluster, this node included, as every other node reaches it."""
+    """One node of the cluster, this one included, as every other node reaches it."""
 
     id: str
     zone: str
@@ -97,7 +97,11 @@ class Config:
     raft_port
         Port of replication.
     peers
-        Every voter, this node included: id,zone,raft-host:port,http-url. Without it, a cluster of one.
+        Every node, this one included: id,zone,raft-host:port,http-url. Without it, a cluster of one. They
+        are the voters of a new cluster; later members are added through the API.
+    join
+        Do not form a new cluster with the peers; wait until an existing one adds this node. The peers are
+        then only where to find it. Without effect once this node has been added.
     log_key_file
         PEM file of the cluster's Ed25519 log key, which signs checkpoints. The same on every node.
     raft_ca_file
@@ -142,6 +146,7 @@ class Config:
             negative="",
         ),
     ] = ()
+    join: Annotated[bool, Parameter(negative="")] = False
     raft_ca_file: Path | None = None
     raft_certificate_file: Path | None = None
     raft_key_file: Path | None = None
