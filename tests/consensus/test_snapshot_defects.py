@@ -27,7 +27,7 @@ from tests.consensus.stock_node import NO_OP, StockNode
 
 def dump(index: int, term: int = 1) -> bytes:
     """What the stock engine stores and sends as a snapshot of entry `index`."""
-    return gzip.compress(pickle.dumps((None, (NO_OP, index, term), (NO_OP, index - 1, term), [])))
+    return gzip.compress(pickle.dumps((None, (NO_OP, index, term), (NO_OP, index - 1, term), ["n1", "n2"])))
 
 
 def send_snapshot(node: StockNode, content: bytes) -> None:

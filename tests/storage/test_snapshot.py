@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from stele.format.note import checkpoint_text
@@ -179,8 +180,6 @@ HOSTILE = [
 
 @pytest.mark.parametrize("table", HOSTILE, ids=str)
 def test_a_table_that_rocksdb_would_not_make_is_refused(tmp_path: Path, table: object) -> None:
-    import msgspec
-
     body = msgspec.msgpack.encode(table)
     received = ReceivedSnapshot(tmp_path)
     received.offset(bytes(32), 1_000)
