@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from consensus import membership_history, record
 from consensus.errors import InvariantBroken, LogCorrupt
-from consensus.log import OWN_ROWS, LogStore, bounds_row, entry_key, membership_row
+from consensus.log import OWN_ROWS, bounds_row, entry_key, membership_row
+from consensus.log_store import LogStore
 from consensus.membership import MembershipInvalid
 from consensus.record import RecordCorrupt
 from consensus.snapshot import Snapshot

@@ -21,12 +21,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
 from consensus import limits, membership, membership_history, record
 from consensus.errors import InvariantBroken, LogCorrupt
 from consensus.log_sizes import LogSizes
+from consensus.log_store import LogStore
 from consensus.membership import INCARNATION_SIZE_BYTES, MembershipInvalid
 from consensus.membership_history import MembershipEntry, MembershipHistory
 from consensus.record import Kind, RecordCorrupt
@@ -46,28 +46,6 @@ _POSITION = struct.Struct(">QQ")
 _BOUNDS = struct.Struct(">BQQQ")
 _TERM = struct.Struct(">Q")
 _CHECKSUM_SIZE_BYTES = 4
-
-
-class LogStore(Protocol):
-    """Ordered rows on disk."""
-
-    def write(
-        self, puts: Sequence[tuple[bytes, bytes]], delete_ranges: Sequence[tuple[bytes, bytes]], /
-    ) -> None:
-        """One atomic batch: the ranges [start, end) are deleted first, then the rows are put.
-
-        On disk when it returns, and with it everything the state machine applied before. An exception
-        means that nothing is known about the batch; the node stops.
-        """
-        ...
-
-    def get(self, key: bytes, /) -> bytes | None:
-        """The row under `key`."""
-        ...
-
-    def scan(self, start: bytes, end: bytes, /) -> Iterator[tuple[bytes, bytes]]:
-        """Rows with start <= key < end, in key order."""
-        ...
 
 
 def membership_row(entry: MembershipEntry) -> tuple[bytes, bytes]:

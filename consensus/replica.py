@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 from consensus.config import MemberStatus, Peer, ReplicaConfig, ReplicaStatus, Role, Timing
 from consensus.errors import MalformedMessage, ReplicaStopped
-from consensus.log import DurableLog, LogStore
+from consensus.log import DurableLog
+from consensus.log_store import LogStore
 from consensus.membership import Member, Membership, MembershipInvalid, MembershipRefused
 from consensus.messages import Message
 from consensus.raft_core import RaftCore

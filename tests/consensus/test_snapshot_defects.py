@@ -139,7 +139,8 @@ def test_f6_stock_loses_entries_when_it_dies_while_it_compacts(tmp_path: Path) -
     node = StockNode(tmp_path / "journal")
     log_of(node, 2, 20, commit=20)
     journal = node.engine._SyncObj__raftLog
-    add, added = journal.add, []
+    add = journal.add
+    added: list[Any] = []
 
     def dying(*entry: Any) -> None:
         if len(added) == 3:
@@ -183,7 +184,7 @@ def test_f6_compaction_is_one_step(
 ) -> None:
     monkeypatch.setattr(limits, "LOG_RETAINED_ENTRIES", 4)
     entry = 64 << 10
-    settings = {"catch_up": CatchUp(1, 4 * entry), "snapshot_source": MemorySource(b"")}
+    settings: dict[str, Any] = {"catch_up": CatchUp(1, 4 * entry), "snapshot_source": MemorySource(b"")}
     bench = Bench(tmp_path, **settings)
     store = CountingStore(bench.store)
     bench.core = bench.new_core(store)

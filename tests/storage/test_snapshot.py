@@ -132,7 +132,8 @@ def test_what_is_not_as_it_was_sent_is_found(leader: Driver, tmp_path: Path, dam
     file = max((tmp_path / directory.RECEIVED / "files").glob("*.sst"), key=lambda each: each.stat().st_size)
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 0x10
-    file.write_bytes({"flip": bytes(data), "cut": data[:-100], "grow": data + b"x"}[damage])
+    damaged = bytes(data)
+    file.write_bytes({"flip": damaged, "cut": damaged[:-100], "grow": damaged + b"x"}[damage])
     with pytest.raises(SnapshotInvalid):
         received.check(snapshot.applied_index, NEVER)
 
