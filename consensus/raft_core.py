@@ -17,10 +17,12 @@ from consensus.messages import (
     Append,
     AppendResponse,
     Contacts,
+    InstallSnapshot,
     Message,
     PreVote,
     PreVoteResponse,
     RequestVote,
+    SnapshotResponse,
     TimeoutNow,
     VoteResponse,
 )
@@ -56,6 +58,10 @@ class RaftCore(MembershipChanges):
         if not self.leads:
             return None
         return 0.0 if peer_id == self.node_id else self._clock() - self._answered_at[peer_id]
+
+    def snapshotting(self, peer_id: str) -> bool:
+        """Whether `peer_id` needs a snapshot, and is sent one; never true unless this node leads."""
+        return self.leads and peer_id in self._followers and self._followers[peer_id].stream is not None
 
     # What the driver does.
 
@@ -130,6 +136,10 @@ class RaftCore(MembershipChanges):
         terms = follower.terms_of(message) if isinstance(message, Append) else []
         if isinstance(message, AppendResponse) and message.term == self.term:
             self._check_answer(message)
+        if isinstance(message, InstallSnapshot):
+            follower.check_chunk(message)
+        if isinstance(message, SnapshotResponse) and message.term == self.term:
+            self._check_snapshot_answer(message)
         if isinstance(message, RequestVote) and self._disregards(message):
             return
         try:
@@ -144,6 +154,10 @@ class RaftCore(MembershipChanges):
                     self._on_append(node, message, terms)
                 case AppendResponse():
                     self._on_append_response(node, message)
+                case InstallSnapshot():
+                    self._on_install_snapshot(node, message)
+                case SnapshotResponse():
+                    self._on_snapshot_response(node, message)
                 case RequestVote():
                     self._on_request_vote(node, message)
                 case VoteResponse():
