@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import NoReturn
 
 import structlog
@@ -20,6 +21,7 @@ import node
 from consensus.config import Peer as ReplicaPeer
 from consensus.config import ReplicaConfig
 from consensus.errors import ConsensusError
+from consensus.membership import Membership
 from consensus.replica import Replica
 from consensus.tls import CredentialFiles, MutualTls
 from node import limits
@@ -88,7 +90,7 @@ class Node:
                 committer=committer,
                 reads=Reads(replica, store, machine),
                 checkpoints=Checkpoints(store, config.cluster, log_key),
-                forwarder=Forwarder(config.node_id, {peer.id: peer.http_url for peer in config.peers}),
+                forwarder=Forwarder(config.node_id, partial(_http_url, replica, config)),
                 stamps=Stamps(),
                 metrics=metrics,
                 openapi_document=encode(build_document(ROUTES, version=node.__version__)),
@@ -99,12 +101,23 @@ class Node:
             raise
         metrics.registry.register(Readings(lambda: node_readings(replica, committer, store)))
         replica.on_leadership(lambda leads: _log.info("leadership", leads=leads))
+        replica.on_membership(self._membership_changed)
+        self._membership_changed(replica.membership)
         try:
             await self._serve_http()
         except BaseException:
             await self._stop_parts()
             raise
         _log.info("serving", http=f"{config.http_host}:{config.http_port}", data_dir=str(config.data_dir))
+
+    def _membership_changed(self, membership: Membership) -> None:
+        self.services.metrics.membership_changes.inc()
+        _log.info(
+            "membership",
+            voters=[each.id for each in membership.voters],
+            learners=[each.id for each in membership.learners],
+            member=membership.get(self.config.node_id) is not None,
+        )
 
     async def _serve_http(self) -> None:
         dispatcher = Dispatcher(self.services, ROUTES, self._on_fatal)
@@ -130,7 +143,7 @@ class Node:
     async def _hand_over(self) -> None:
         """A leader that is told to stop chooses its successor, so that nobody has to notice its death."""
         replica = self.services.replica
-        if not replica.is_leader or len(self.config.peers) == 1:
+        if not replica.is_leader or len(replica.membership.voters) == 1:
             return
         try:
             _log.info("leadership handed over", to=await replica.transfer_leadership())
@@ -148,16 +161,29 @@ class Node:
 
 
 def _replica_config(config: Config) -> ReplicaConfig:
+    peers = [
+        ReplicaPeer(id=peer.id, host=peer.raft_host, port=peer.raft_port, zone=peer.zone, http=peer.http_url)
+        for peer in config.peers
+    ]
+    if all(peer.id != config.node_id for peer in peers):
+        # It joins: where the others will find it, the cluster is told when it is added.
+        peers.append(ReplicaPeer(config.node_id, config.raft_host, config.raft_port, config.zone))
     return ReplicaConfig(
         cluster=config.cluster,
         node_id=config.node_id,
-        peers=tuple(
-            ReplicaPeer(id=peer.id, host=peer.raft_host, port=peer.raft_port, zone=peer.zone)
-            for peer in config.peers
-        ),
+        peers=tuple(peers),
+        join=config.join,
         listen_host=config.raft_host,
         listen_port=config.raft_port,
     )
+
+
+def _http_url(replica: Replica, config: Config, node_id: str) -> str | None:
+    """Where a node's HTTP API is. A node that was just added has the log's membership last of all."""
+    member = replica.membership.get(node_id)
+    if member is not None:
+        return member.http
+    return next((peer.http_url for peer in config.peers if peer.id == node_id), None)
 
 
 def _mutual_tls(config: Config) -> MutualTls | None:

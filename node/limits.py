@@ -121,6 +121,9 @@ LISTEN_BACKLOG = 1_024
 PEERS_MAX = 9
 """More voters make every commit slower and no safer in practice."""
 
+MEMBER_SILENCE_S_MAX = 3.0
+"""A member that the leader has not heard for this long is not healthy. Heartbeats go ten times a second."""
+
 GARBAGE_THRESHOLD_OBJECTS = 50_000
 """New objects before Python looks for cycles. Requests make thousands that live for a moment without any."""
 

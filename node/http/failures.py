@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
-from consensus.errors import ConsensusError, NotLeader, TransferFailed
+from consensus.errors import ConsensusError, NotLeader, OutcomeUnknown, TransferFailed
+from consensus.membership import MembershipRefused
 from node import limits
 from node.committer import CommandTooLarge, CommitUnknown, Overloaded, ShuttingDown
 from node.http.problems import Problem
@@ -27,6 +28,10 @@ _REFUSALS = {"document-missing": "not-found", "table-exists": "condition-failed"
 """Reasons of a refusal whose problem has another name."""
 
 
+_MEMBERSHIP_REFUSALS = {"not-caught-up": "member-not-caught-up", "not-ready": "leader-not-ready"}
+"""Reasons why a change of the membership is refused whose problem has another name."""
+
+
 def problem_of(error: Exception) -> Problem | None:
     """The problem for an error that is expected to happen; None for one that is not."""
     if isinstance(error, Problem):
@@ -36,6 +41,10 @@ def problem_of(error: Exception) -> Problem | None:
         return Problem(slug, str(error))
     if isinstance(error, NotLeader):
         return Problem("no-leader", str(error), leader=error.leader_id or UNSET)
+    if isinstance(error, MembershipRefused):
+        return Problem(_MEMBERSHIP_REFUSALS.get(error.reason, error.reason), str(error))
+    if isinstance(error, OutcomeUnknown):
+        return Problem("outcome-unknown", str(error))
     if isinstance(error, CommitUnknown):
         return Problem("outcome-unknown", str(error), tx=error.tx.hex() if error.tx else UNSET)
     if isinstance(error, CommandTooLarge):

@@ -143,7 +143,7 @@ async def test_the_leader_is_asked_directly_once_it_is_known() -> None:
     async def node(name: str, request: web.Request) -> web.StreamResponse:
         if request.path == "/v1/cluster":
             nodes = [{"id": known, "zone": "z", "http": url} for known, url in urls.items()]
-            return web.json_response({"cluster": "c", "node": name, "nodes": nodes, "leader": "leader"})
+            return web.json_response({"cluster": "c", "node": name, "members": nodes, "leader": "leader"})
         asked.append(name)
         return web.json_response(WRITTEN, headers={"X-Stele-Node": "leader"})
 
