@@ -18,12 +18,13 @@ class Role(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One voter of the cluster. `host` and `port` are where the other members dial it."""
+    """One server of the cluster. `host` and `port` are where the others dial it; `http` as in Member."""
 
     id: str
     host: str
     port: int
     zone: str = ""
+    http: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,13 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaConfig:
-    """One member of one Raft group. `peers` lists every voter, this one included.
+    """One member of one Raft group. `peers` lists the servers, this one included.
 
-    `listen_host` and `listen_port` default to this member's entry in `peers`. Raises ValueError.
+    They are the voters of a cluster whose log is empty; from its first entry on, the log says who is a member
+    (membership.py), and `peers` are only further addresses to dial and to accept. With `join` they never are
+    more than that: a server with an empty log then waits until a leader has added it.
+
+    `listen_host` and `listen_port` default to this server's entry in `peers`. Raises ValueError.
     """
 
     cluster: str
@@ -72,6 +77,7 @@ class ReplicaConfig:
     timing: Timing = field(default_factory=Timing)
     listen_host: str | None = None
     listen_port: int | None = None
+    join: bool = False
 
     def __post_init__(self) -> None:
         ids = [peer.id for peer in self.peers]
@@ -95,17 +101,30 @@ class ReplicaConfig:
 
 @dataclass(frozen=True, slots=True)
 class MemberStatus:
-    """One member as this node sees it. `match_index` is known to the leader only."""
+    """One member as this node sees it.
+
+    Known to the leader only, and otherwise None or False: `match_index`, the last entry that it is known to
+    hold; `caught_up`, whether that is near enough to the end of the log for a vote; `last_heard_s`, the seconds
+    since it last answered (0 for the leader itself); `snapshotting`, whether it is being sent a snapshot.
+    """
 
     id: str
     zone: str
     match_index: int | None
     connected: bool
+    voter: bool = True
+    caught_up: bool = False
+    last_heard_s: float | None = None
+    snapshotting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStatus:
-    """A replica at one moment."""
+    """A replica at one moment.
+
+    `membership_index` is the entry that says who the `members` are, 0 for the peers of an empty log;
+    `change_pending`, whether that entry is not yet known to be committed.
+    """
 
     node_id: str
     role: Role
@@ -116,3 +135,5 @@ class ReplicaStatus:
     first_index: int
     last_index: int
     members: tuple[MemberStatus, ...]
+    membership_index: int = 0
+    change_pending: bool = False

@@ -41,6 +41,12 @@ LOG_COMPACTION_STEP_ENTRIES = 4_096
 NODE_ID_LENGTH_MAX = 63
 MEMBERS_MAX = 31
 
+RETIRED_IDS_MAX = 1_024
+"""Ids of removed members that a cluster remembers; they are part of every membership entry."""
+
+ADDRESS_LENGTH_MAX = 255
+"""Characters of a host (RFC 1035, section 2.3.4), of an HTTP address, and of a zone."""
+
 FRAME_SIZE_BYTES_MAX = ENTRY_PAYLOAD_SIZE_BYTES_MAX + BATCH_SIZE_BYTES_MAX
 """The largest frame taken from a peer; larger than the largest message that can be built."""
 
