@@ -139,7 +139,9 @@ class Membership(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
         if member.id in self.retired:
             raise MembershipRefused("member-retired", f"{member.id} was removed; its id is not used again")
         for each in self.members:
-            if (each.host, each.port) == (member.host, member.port) or (each.http and each.http == member.http):
+            if (each.host, each.port) == (member.host, member.port) or (
+                each.http and each.http == member.http
+            ):
                 raise MembershipRefused("address-in-use", f"{each.id} has that address")
         if len(self.members) >= limits.MEMBERS_MAX:
             raise MembershipRefused("too-many-members", f"a cluster has at most {limits.MEMBERS_MAX} members")
@@ -211,7 +213,9 @@ def decode(payload: bytes) -> Membership:
         raise MembershipInvalid(f"not a membership: {error}") from error
     ids = [each.id for each in membership.members]
     if ids != sorted(set(ids)) or set(ids) & set(membership.retired) or not membership.voters:
-        raise MembershipInvalid("a membership with ids out of order, used twice or retired, or without voters")
+        raise MembershipInvalid(
+            "a membership with ids out of order, used twice or retired, or without voters"
+        )
     if any(len(each.incarnation) not in (0, INCARNATION_SIZE_BYTES) for each in membership.members):
         raise MembershipInvalid("a membership with an incarnation of a wrong size")
     return membership

@@ -58,9 +58,7 @@ class Peer:
             raise ConfigInvalid(f"peers: {text!r} is not of the form id,zone,raft-host:port,http-url")
         identifier, zone, raft, http_url = parts
         host, port = parse_address("peers", raft)
-        return cls(
-            id=identifier, zone=zone, raft_host=host, raft_port=port, http_url=http_url.rstrip("/")
-        )
+        return cls(id=identifier, zone=zone, raft_host=host, raft_port=port, http_url=http_url.rstrip("/"))
 
     def __str__(self) -> str:
         return f"{self.id},{self.zone},{address(self.raft_host, self.raft_port)},{self.http_url}"
@@ -182,8 +180,8 @@ class Config:
             raise ConfigInvalid("join: needs peers, at least one other node that is a member already")
         if self.node_id not in identifiers and not self.join:
             raise ConfigInvalid(
-                f"peers: this node, {self.node_id!r}, is not among {', '.join(identifiers)}; to be added to a "
-                "cluster that exists, it needs join = true"
+                f"peers: this node, {self.node_id!r}, is not among {', '.join(identifiers)}; "
+                "to be added to a cluster that exists, it needs join = true"
             )
         for peer in self.peers:
             check_identifier("peers", peer.id)

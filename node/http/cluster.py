@@ -62,8 +62,8 @@ ROUTES = (
         get_cluster,
         operation_id="getCluster",
         summary="The cluster as the answering node sees it",
-        description="With consistency=strong, as the leader sees it: only the leader knows how far each member "
-        "is, and so which zone could fail without stopping the cluster.",
+        description="With consistency=strong, as the leader sees it: only the leader knows how far each "
+        "member is, and so which zone could fail without stopping the cluster.",
         tag="cluster",
         query=ClusterQuery,
         answers={200: Answer("Members, zones and warnings.", Content(JSON, schemas.Cluster))},

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 from msgspec import UNSET
@@ -50,8 +51,11 @@ def is_healthy(status: ReplicaStatus, member: MemberStatus) -> bool:
         return False
     if status.role is not Role.LEADER:
         return True
-    heard = member.last_heard_s is not None and member.last_heard_s <= limits.MEMBER_SILENCE_S_MAX
-    return heard and (member.caught_up or not member.voter)
+    return _heard(member) and (member.caught_up or not member.voter)
+
+
+def _heard(member: MemberStatus) -> bool:
+    return member.last_heard_s is not None and member.last_heard_s <= limits.MEMBER_SILENCE_S_MAX
 
 
 def healthy_voters(status: ReplicaStatus) -> set[str]:
@@ -93,12 +97,15 @@ def _role(
 
 def _zones(status: ReplicaStatus) -> dict[str, schemas.Zone]:
     zones: dict[str, schemas.Zone] = {}
-    for zone in sorted({member.zone for member in status.members}):
-        why = zone_loss(status.members, zone) if status.role is Role.LEADER else _ASK_THE_LEADER
+    # Whoever is connected and silent, because it hangs or its machine is gone, would be no help either.
+    members = [
+        replace(member, connected=member.connected and (member.id == status.node_id or _heard(member)))
+        for member in status.members
+    ]
+    for zone in sorted({member.zone for member in members}):
+        why = zone_loss(members, zone) if status.role is Role.LEADER else _ASK_THE_LEADER
         voters = [member.id for member in status.members if member.zone == zone and member.voter]
-        zones[zone] = schemas.Zone(
-            voters=voters, can_lose=why is None, why=UNSET if why is None else why
-        )
+        zones[zone] = schemas.Zone(voters=voters, can_lose=why is None, why=UNSET if why is None else why)
     return zones
 
 
@@ -118,7 +125,10 @@ def _warnings(status: ReplicaStatus) -> Iterator[tuple[str, str]]:
     yield from _of_members(status)
     quorum = len(voters) // 2 + 1
     if status.role is Role.LEADER and len(voters) > 1 and len(healthy_voters(status)) <= quorum:
-        yield "no-margin", f"only {quorum} of {len(voters)} voters are healthy: one more failure stops the cluster"
+        yield (
+            "no-margin",
+            f"only {quorum} of {len(voters)} voters are healthy: one more failure stops the cluster",
+        )
 
 
 def _of_members(status: ReplicaStatus) -> Iterator[tuple[str, str]]:

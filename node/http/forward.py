@@ -84,7 +84,9 @@ class Forwarder:
         url = self._url_of_node(leader_id)
         if url is None:
             raise Problem(
-                "no-leader", f"the leader is {leader_id}, whose address this node does not know", leader=leader_id
+                "no-leader",
+                f"the leader is {leader_id}, whose address this node does not know",
+                leader=leader_id,
             )
         if call.header(FORWARDED) is not None:
             raise Problem(

@@ -77,8 +77,8 @@ def _check_quorum(services: Services, voters: set[str], joining: set[str]) -> No
         away = ", ".join(sorted(voters - healthy))
         raise Problem(
             "quorum-at-risk",
-            f"of the {len(voters)} voters there would be, {quorum} are needed, and these cannot be counted on "
-            f"now: {away}",
+            f"of the {len(voters)} voters there would be, {quorum} are needed, and these cannot be counted "
+            f"on now: {away}",
         )
 
 
@@ -99,9 +99,7 @@ def _member_of(asked: schemas.NewMember, config: Config) -> Member:
             f"{host!r} is not on loopback, and this cluster replicates over plain TCP",
             field="raft",
         )
-    return Member(
-        id=asked.id, zone=asked.zone, host=host, port=port, http=url, voter=False, incarnation=b""
-    )
+    return Member(id=asked.id, zone=asked.zone, host=host, port=port, http=url, voter=False, incarnation=b"")
 
 
 def _same_place(one: Member, other: Member) -> bool:
@@ -128,8 +126,8 @@ ROUTES = (
         post_member,
         operation_id="addMember",
         summary="Add a node as a learner",
-        description="The node waits with join = true and gets the log from then on; it does not vote before it "
-        "is promoted. Answered when the change is committed, and 200 when the member is there already.",
+        description="The node waits with join = true and gets the log from then on; it does not vote before "
+        "it is promoted. Answered when the change is committed, and 200 when the member is there already.",
         tag="cluster",
         leader="always",
         body=Content(JSON, schemas.NewMember),

@@ -254,9 +254,9 @@ class Member(msgspec.Struct, kw_only=True, frozen=True):
     match_index: Count | UnsetType = UNSET
     lag: Annotated[int, Meta(ge=0, description="Entries of the leader's log it lacks.")] | UnsetType = UNSET
     caught_up: bool | UnsetType = UNSET
-    last_heard_s: (
-        Annotated[float, Meta(ge=0, description="Seconds since it was last heard.")] | UnsetType
-    ) = UNSET
+    last_heard_s: Annotated[float, Meta(ge=0, description="Seconds since it was last heard.")] | UnsetType = (
+        UNSET
+    )
     snapshotting: Annotated[bool, Meta(description="It is being sent a snapshot.")] | UnsetType = UNSET
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from stele.cli.catching_up import WAIT_S_DEFAULT, promote_when_caught_up, wait_until_caught_up
+from stele.cli.catching_up import WAIT_S_DEFAULT, promote_when_caught_up
 from stele.cli.connection import CONNECTION, OUTPUT, Connection, Output
 from stele.cli.exits import Exit, UsageError, complain
 from stele.cli.output import item_of
@@ -54,13 +54,16 @@ def cluster_status(
 
 
 def _status_of(client: BlockingClient) -> tuple[ClusterStatus, Exit]:
-    """As the leader sees it, or else as any node does."""
-    try:
-        return client.cluster(consistency="strong"), Exit.OK
-    except Unavailable as error:
-        status = client.cluster()
-        complain(f"no leader answers ({error}); this is what node {status.node} sees")
-        return status, Exit.UNAVAILABLE
+    """As the leader sees it, or else, at once, as any node does."""
+    status = client.cluster()
+    if status.leader is not None:
+        try:
+            return client.cluster(consistency="strong"), Exit.OK
+        except Unavailable as error:
+            complain(" ".join(str(error).split()))
+            status = client.cluster()
+    complain(f"no leader answers; this is what node {status.node} sees")
+    return status, Exit.UNAVAILABLE
 
 
 def _print_status(status: ClusterStatus, output: Output, *, members_only: bool) -> None:
@@ -214,11 +217,10 @@ def replace_member(
     with connection.open() as client:
         status = client.cluster(consistency="strong")
         leaving, coming = status.member(old), status.member(new)
-        if leaving is None and coming is None:
+        known = leaving or coming
+        if known is None:
             raise NotFound(f"there is no member {old!r}")
-        found = leaving or coming
-        assert found is not None
-        client.add_member(new, zone=zone or found.zone, raft=raft, http=http)
+        client.add_member(new, zone=zone or known.zone, raft=raft, http=http)
         member = promote_when_caught_up(client, new, wait_s)
         if leaving is not None:
             _remove(client, old)
