@@ -196,7 +196,8 @@ def test_an_answer_that_was_lost_does_not_make_a_removal_fail(
     stele: Stele, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client sends it again, and is told that there is no such member."""
-    answer, lost = server.answer, []
+    answer = server.answer
+    lost: list[str] = []
 
     async def losing(request: web.Request) -> web.StreamResponse:
         done = await answer(request)

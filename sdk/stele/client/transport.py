@@ -31,6 +31,9 @@ from stele.client.route import Route
 
 T = TypeVar("T")
 
+_ELSEWHERE = ("no-leader", "shutting-down")
+"""What a node says that can do nothing for now; another one may."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -231,6 +234,9 @@ class Transport:
         problem = parse_problem(response.status, await read_body(response), request_id)
         if problem.leader is not None:
             self.route.led_by(problem.leader)
+        elif problem.slug in _ELSEWHERE:
+            # It may be alone in this: cut off, or no member of the cluster any more.
+            self.route.failed(url, time.monotonic())
         error = error_of(problem)
         after_s = retry.retry_after_s(response.headers.get("Retry-After"))
         if error.retryable and after_s is not None:
