@@ -61,6 +61,7 @@ class Node:
         self.config = config
         self._on_fatal = on_fatal
         self._runner: web.ServerRunner | None = None
+        self._membership = Membership()
         self.services: Services
 
     async def start(self) -> None:
@@ -101,8 +102,8 @@ class Node:
             raise
         metrics.registry.register(Readings(lambda: node_readings(replica, committer, store)))
         replica.on_leadership(lambda leads: _log.info("leadership", leads=leads))
+        self._membership = replica.membership
         replica.on_membership(self._membership_changed)
-        self._membership_changed(replica.membership)
         try:
             await self._serve_http()
         except BaseException:
@@ -111,12 +112,15 @@ class Node:
         _log.info("serving", http=f"{config.http_host}:{config.http_port}", data_dir=str(config.data_dir))
 
     def _membership_changed(self, membership: Membership) -> None:
-        self.services.metrics.membership_changes.inc()
+        """Also when the one that is in use already turns out to be committed."""
+        if membership != self._membership:
+            self._membership = membership
+            self.services.metrics.membership_changes.inc()
         _log.info(
             "membership",
             voters=[each.id for each in membership.voters],
             learners=[each.id for each in membership.learners],
-            member=membership.get(self.config.node_id) is not None,
+            committed=self.services.replica.membership_committed,
         )
 
     async def _serve_http(self) -> None:

@@ -88,7 +88,7 @@ class Metrics:
         self.bulk_refused = lines.labels("refused")
         self.membership_changes = Counter(
             "stele_raft_membership_changes",
-            "Memberships that this node began to use, the one it started with included.",
+            "Memberships that this node has come to use since it started.",
             registry=self.registry,
         )
         self.requests_in_flight = Gauge(
@@ -168,14 +168,6 @@ def membership_readings(status: ReplicaStatus) -> list[Measurement]:
     """Who belongs to the cluster, and how far each is, as this node sees it."""
     others = [member for member in status.members if member.id != status.node_id]
     own = [member.voter for member in status.members if member.id == status.node_id]
-
-    def lags(*, voter: bool) -> list[tuple[tuple[str, ...], float]]:
-        return [
-            ((member.id,), float(status.last_index - member.match_index))
-            for member in others
-            if member.match_index is not None and member.voter == voter
-        ]
-
     voters = sum(member.voter for member in status.members)
     return [
         Measurement(
@@ -204,19 +196,22 @@ def membership_readings(status: ReplicaStatus) -> list[Measurement]:
             ("peer",),
             [((member.id,), float(member.snapshotting)) for member in others],
         ),
-        Measurement(
-            "stele_raft_follower_lag_entries",
-            "Entries a voter is behind; the leader knows.",
-            ("peer",),
-            lags(voter=True),
+        _lags(
+            "stele_raft_follower_lag_entries", "Entries a voter is behind; the leader knows.", True, status
         ),
-        Measurement(
-            "stele_raft_learner_lag_entries",
-            "Entries a learner is behind; the leader knows.",
-            ("peer",),
-            lags(voter=False),
+        _lags(
+            "stele_raft_learner_lag_entries", "Entries a learner is behind; the leader knows.", False, status
         ),
     ]
+
+
+def _lags(name: str, help_text: str, voters: bool, status: ReplicaStatus) -> Measurement:
+    lags = [
+        ((member.id,), float(max(0, status.last_index - member.match_index)))
+        for member in status.members
+        if member.match_index is not None and member.voter == voters and member.id != status.node_id
+    ]
+    return Measurement(name, help_text, ("peer",), lags)
 
 
 def _single(name: str, help_text: str, value: float) -> Measurement:

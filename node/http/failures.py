@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
-from consensus.errors import ConsensusError, NotLeader, OutcomeUnknown, TransferFailed
-from consensus.membership import MembershipRefused
+from consensus.errors import ConsensusError, NotLeader, OutcomeUnknown, TooManyProposals, TransferFailed
+from consensus.membership import MembershipInvalid, MembershipRefused
 from node import limits
 from node.committer import CommandTooLarge, CommitUnknown, Overloaded, ShuttingDown
 from node.http.problems import Problem
@@ -20,6 +20,8 @@ _SLUGS: dict[type[Exception], str] = {
     BlockUnknown: "block-unknown",
     NotCaughtUp: "not-caught-up",
     Overloaded: "overloaded",
+    TooManyProposals: "overloaded",
+    MembershipInvalid: "invalid-field",
     ShuttingDown: "shutting-down",
     TransferFailed: "transfer-failed",
 }
