@@ -161,6 +161,33 @@ async def test_the_leader_is_asked_directly_once_it_is_known() -> None:
     assert asked == ["follower", "leader", "leader", "leader"]
 
 
+async def test_a_node_that_knows_no_leader_is_asked_after_the_others() -> None:
+    """It may have been removed from the cluster: waiting for it would be in vain."""
+    removed, member = Scripted(*[problem("no-leader", 503, retryable=True) for _ in range(99)]), Scripted()
+    async with (
+        serving(removed.handle) as first,
+        serving(member.handle) as second,
+        Client([first, second]) as client,
+    ):
+        for _ in range(3):
+            await client.ledger("cars").put("t", "k", {})
+    assert (len(removed.requests), len(member.requests)) == (1, 3)
+
+
+async def test_a_change_of_members_that_must_wait_for_another_one_is_sent_again() -> None:
+    busy = problem("change-in-progress", 409, retryable=True, headers={"Retry-After": "0"})
+    added = {"id": "n3", "zone": "d", "raft": "h:1", "http": "http://h:2", "voter": False}
+    server = Scripted(busy, web.json_response(added), problem("quorum-at-risk", 409, retryable=False))
+    async with serving(server.handle) as url, Client([url]) as client:
+        assert not (await client.add_member("n3", zone="d", raft="h:1", http="h:2")).voter
+        with pytest.raises(Conflict, match="quorum-at-risk"):
+            await client.remove_member("n3")
+        with pytest.raises(Invalid):
+            await client.promote_member("../n3")
+    sent = [(request.method, request.path) for request in server.requests]
+    assert sent == [("POST", "/v1/cluster/members")] * 2 + [("DELETE", "/v1/cluster/members/n3")]
+
+
 async def test_an_answer_that_makes_no_sense_is_an_error_of_its_own() -> None:
     server = Scripted(web.Response(text="<html>"), web.json_response({"version": "x"}))
     async with serving(server.handle) as url, Client([url]) as client:
