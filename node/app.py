@@ -21,7 +21,6 @@ import node
 from consensus.config import Peer as ReplicaPeer
 from consensus.config import ReplicaConfig
 from consensus.errors import ConsensusError
-from consensus.membership import Membership
 from consensus.replica import Replica
 from consensus.tls import CredentialFiles, MutualTls
 from node import limits
@@ -35,6 +34,7 @@ from node.http.openapi import build_document
 from node.http.routes import ROUTES
 from node.http.server import Dispatcher, HttpServer
 from node.http.services import Services
+from node.membership import MembershipWatch
 from node.reads import Reads
 from node.stamps import Stamps
 from node.telemetry import Metrics, Readings, configure_logging, node_readings
@@ -61,7 +61,6 @@ class Node:
         self.config = config
         self._on_fatal = on_fatal
         self._runner: web.ServerRunner | None = None
-        self._membership = Membership()
         self.services: Services
 
     async def start(self) -> None:
@@ -88,6 +87,7 @@ class Node:
                 config=config,
                 store=store,
                 replica=replica,
+                membership=MembershipWatch(replica, metrics.membership_changes.inc),
                 committer=committer,
                 reads=Reads(replica, store, machine),
                 checkpoints=Checkpoints(store, config.cluster, log_key),
@@ -102,26 +102,13 @@ class Node:
             raise
         metrics.registry.register(Readings(lambda: node_readings(replica, committer, store)))
         replica.on_leadership(lambda leads: _log.info("leadership", leads=leads))
-        self._membership = replica.membership
-        replica.on_membership(self._membership_changed)
+        self.services.membership.start()
         try:
             await self._serve_http()
         except BaseException:
             await self._stop_parts()
             raise
         _log.info("serving", http=f"{config.http_host}:{config.http_port}", data_dir=str(config.data_dir))
-
-    def _membership_changed(self, membership: Membership) -> None:
-        """Also when the one that is in use already turns out to be committed."""
-        if membership != self._membership:
-            self._membership = membership
-            self.services.metrics.membership_changes.inc()
-        _log.info(
-            "membership",
-            voters=[each.id for each in membership.voters],
-            learners=[each.id for each in membership.learners],
-            committed=self.services.replica.membership_committed,
-        )
 
     async def _serve_http(self) -> None:
         dispatcher = Dispatcher(self.services, ROUTES, self._on_fatal)

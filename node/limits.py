@@ -124,6 +124,9 @@ PEERS_MAX = 9
 MEMBER_SILENCE_S_MAX = 3.0
 """A member that the leader has not heard for this long is not healthy. Heartbeats go ten times a second."""
 
+MEMBERSHIP_SETTLE_TIMEOUT_S = 3.0
+"""How long a change of the membership waits for the one before it."""
+
 GARBAGE_THRESHOLD_OBJECTS = 50_000
 """New objects before Python looks for cycles. Requests make thousands that live for a moment without any."""
 

@@ -9,6 +9,7 @@ from consensus.membership import MembershipInvalid, MembershipRefused
 from node import limits
 from node.committer import CommandTooLarge, CommitUnknown, Overloaded, ShuttingDown
 from node.http.problems import Problem
+from node.membership import ChangeInProgress
 from node.reads import NotCaughtUp
 from storage.errors import BlockUnknown, LedgerUnknown, TableDropped, TableUnknown
 from storage.outcomes import Refused
@@ -19,6 +20,7 @@ _SLUGS: dict[type[Exception], str] = {
     TableDropped: "table-dropped",
     BlockUnknown: "block-unknown",
     NotCaughtUp: "not-caught-up",
+    ChangeInProgress: "change-in-progress",
     Overloaded: "overloaded",
     TooManyProposals: "overloaded",
     MembershipInvalid: "invalid-field",

@@ -21,7 +21,7 @@ async def post_member(services: Services, call: Call) -> web.Response:
     body = await read_body(call, services.budget, limits.SETTINGS_SIZE_BYTES_MAX)
     asked, _ = parse_struct(body, schemas.NewMember, limits.SETTINGS_SIZE_BYTES_MAX)
     member = _member_of(asked, services.config)
-    existing = _settled(services).get(member.id)
+    existing = (await services.membership.settled()).get(member.id)
     if existing is not None and _same_place(existing, member):
         return answer_struct(_changed(existing))
     await services.replica.add_learner(member)
@@ -30,7 +30,7 @@ async def post_member(services: Services, call: Call) -> web.Response:
 
 async def post_promote(services: Services, call: Call) -> web.Response:
     (member_id,) = call.names
-    membership = _settled(services)
+    membership = await services.membership.settled()
     member = _known(membership, member_id)
     if not member.voter:
         _check_quorum(services, {*membership.voter_ids, member_id}, {member_id})
@@ -41,18 +41,11 @@ async def post_promote(services: Services, call: Call) -> web.Response:
 
 async def delete_member(services: Services, call: Call) -> web.Response:
     (member_id,) = call.names
-    membership = _settled(services)
+    membership = await services.membership.settled()
     if _known(membership, member_id).voter and len(membership.voter_ids) > 1:
         _check_quorum(services, set(membership.voter_ids) - {member_id}, set())
     await services.replica.remove(member_id)
     return web.Response(status=204)
-
-
-def _settled(services: Services) -> Membership:
-    """The membership once it is committed: before, what it says may still be taken back. Raises Problem."""
-    if not services.replica.membership_committed:
-        raise Problem("change-in-progress", "another change of the membership is not committed yet")
-    return services.replica.membership
 
 
 def _known(membership: Membership, member_id: str) -> Member:

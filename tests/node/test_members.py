@@ -149,7 +149,14 @@ def test_what_is_no_member_or_has_what_another_one_has(cluster: Cluster) -> None
         assert (refused.status, refused.slug, refused.json["retryable"]) == (409, slug, False)
 
 
-def test_a_node_waits_is_added_catches_up_and_votes(cluster: Cluster) -> None:
+def test_a_member_comes_leads_and_goes(cluster: Cluster) -> None:
+    add_and_promote(cluster)
+    pass_requests_on(cluster)
+    show_metrics(cluster)
+    remove_the_leader(cluster)
+
+
+def add_and_promote(cluster: Cluster) -> None:
     new = cluster.join("n3")
     joining = cluster.nodes["n3"]
     assert joining.ask("GET", "/readyz").slug == "not-a-member"
@@ -183,7 +190,7 @@ def written_through(node: ServedNode, key: str) -> Answer:
     return node.ask("PUT", f"/v1/ledgers/books/tables/cars/documents/{key}", {"n": 1})
 
 
-def test_requests_pass_through_a_node_that_was_added_and_to_it(cluster: Cluster) -> None:
+def pass_requests_on(cluster: Cluster) -> None:
     written = written_through(cluster.nodes["n3"], "through-n3")
     assert (written.status, written.headers["X-Stele-Node"]) == (201, cluster.leader().config.node_id)
     led = cluster.nodes["n3"].ask("POST", "/v1/cluster/transfer", {"target": "n3"})
@@ -196,7 +203,7 @@ def test_requests_pass_through_a_node_that_was_added_and_to_it(cluster: Cluster)
         assert (written.status, written.headers["X-Stele-Node"]) == (201, "n3")
 
 
-def test_metrics_tell_members_and_lag(cluster: Cluster) -> None:
+def show_metrics(cluster: Cluster) -> None:
     text = cluster.nodes["n3"].ask("GET", "/metrics").body.decode()
     for line in (
         'stele_raft_members{kind="voter"} 4.0',
@@ -211,8 +218,7 @@ def test_metrics_tell_members_and_lag(cluster: Cluster) -> None:
         assert f"\n{line}" in text
 
 
-def test_a_leader_that_is_removed_hands_over_and_is_gone(cluster: Cluster) -> None:
-    """After `n3` led."""
+def remove_the_leader(cluster: Cluster) -> None:
     gone = cluster.nodes["n3"].ask("DELETE", f"{MEMBERS}/n3")
     assert (gone.status, gone.body) == (204, b"")
     until(lambda: cluster.status().get("leader") in {"n0", "n1", "n2"}, "nobody took over")
@@ -232,7 +238,7 @@ def test_a_leader_that_is_removed_hands_over_and_is_gone(cluster: Cluster) -> No
 
 
 def test_no_change_that_the_rest_could_not_commit(cluster: Cluster) -> None:
-    """The last test of the module but one: it stops a node."""
+    """The last test of the module: it stops a node."""
     stays = cluster.leader().config.node_id
     away, removed = sorted({"n0", "n1", "n2"} - {stays})
     cluster.nodes[away].stop()
