@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from consensus import limits
+from consensus.membership import Member, Membership
 
 
 class Role(enum.IntEnum):
@@ -25,6 +27,13 @@ class Peer:
     port: int
     zone: str = ""
     http: str = ""
+
+
+class Address(NamedTuple):
+    """Where a server is dialled."""
+
+    host: str
+    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +104,26 @@ class ReplicaConfig:
         return next(peer for peer in self.peers if peer.id == self.node_id)
 
     @property
-    def other_peers(self) -> tuple[Peer, ...]:
-        return tuple(peer for peer in self.peers if peer.id != self.node_id)
+    def bootstrap(self) -> Membership:
+        """The membership of an empty log."""
+        if self.join:
+            return Membership()
+        members = [Member(peer.id, peer.zone, peer.host, peer.port, peer.http) for peer in self.peers]
+        return Membership(tuple(sorted(members, key=lambda each: each.id)))
+
+    def addresses(self, *memberships: Membership) -> dict[str, Address]:
+        """Where to dial the others: the members of `memberships`, and the peers who are not retired in them.
+
+        A peer's address counts before a member's: it is what somebody has written down for this very node,
+        and the only one that can be corrected when a server has moved.
+        """
+        found = {each.id: Address(each.host, each.port) for known in memberships for each in known.members}
+        retired = {each for known in memberships for each in known.retired}
+        for peer in self.peers:
+            if peer.id in found or peer.id not in retired:
+                found[peer.id] = Address(peer.host, peer.port)
+        found.pop(self.node_id, None)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +131,8 @@ class MemberStatus:
     """One member as this node sees it.
 
     Known to the leader only, and otherwise None or False: `match_index`, the last entry that it is known to
-    hold; `caught_up`, whether that is near enough to the end of the log for a vote; `last_heard_s`, the seconds
-    since it last answered (0 for the leader itself); `snapshotting`, whether it is being sent a snapshot.
+    hold; `caught_up`, whether that is near enough to the end of the log for a vote; `last_heard_s`, the
+    seconds since it last answered (0 for the leader itself); `snapshotting`, whether it is sent a snapshot.
     """
 
     id: str

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from consensus import record
+from consensus import membership, record
 from consensus.errors import InvariantBroken, MalformedMessage
 from consensus.log import DurableLog
+from consensus.membership import MembershipInvalid
 from consensus.messages import Append
-from consensus.record import RecordCorrupt
+from consensus.record import Kind, RecordCorrupt
 
 
 class Answer(NamedTuple):
@@ -33,7 +34,9 @@ def terms_of(message: Append) -> list[int]:
     for index, each in enumerate(message.entries, message.prev_index + 1):
         try:
             header = record.check(each)
-        except RecordCorrupt as error:
+            if header.kind is Kind.MEMBERSHIP:
+                membership.decode(record.payload_of(each))
+        except (RecordCorrupt, MembershipInvalid) as error:
             raise MalformedMessage(str(error)) from error
         if header.entry_index != index or not term <= header.entry_term <= message.term:
             raise MalformedMessage(f"a wrong entry in the place of {index}: {header}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from consensus import limits
 from consensus.errors import InvariantBroken
 from consensus.log import DurableLog
+from consensus.membership import Membership
 from consensus.messages import Append, AppendResponse
 from consensus.progress import Progress
 from consensus.stock import Outbox
@@ -27,9 +28,10 @@ class Standing(NamedTuple):
 
 
 class Followers:
-    """The progress of every other member, in one leadership. Empty before the first `reset`."""
+    """The progress of everybody who gets the log, in one leadership. Empty before the first `reset`."""
 
-    def __init__(self, log: DurableLog, outbox: Outbox) -> None:
+    def __init__(self, node_id: str, log: DurableLog, outbox: Outbox) -> None:
+        self._node_id = node_id
         self._log = log
         self._outbox = outbox
         self._progress: dict[str, Progress] = {}
@@ -38,19 +40,50 @@ class Followers:
     def __getitem__(self, peer_id: str) -> Progress:
         return self._progress[peer_id]
 
-    def reset(self, peer_ids: Iterable[str]) -> None:
-        """A new leadership knows nothing; it begins to probe at the end of its log (thesis section 3.5)."""
-        self._progress = {peer_id: Progress(self._log.last_index + 1) for peer_id in peer_ids}
+    def __contains__(self, peer_id: str) -> bool:
+        return peer_id in self._progress
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._progress)
+
+    def reset(self) -> None:
+        """A new leadership knows nothing."""
+        self._progress.clear()
         self._denials.clear()
+
+    def add(self, peer_id: str) -> None:
+        """Begins to probe at the end of the log (thesis section 3.5); nothing is known of this follower."""
+        self._progress[peer_id] = Progress(self._log.last_index + 1)
+        self._denials.pop(peer_id, None)
+
+    def drop(self, peer_id: str) -> None:
+        del self._progress[peer_id]
 
     def match_index_min(self, own_index: int) -> int:
         """The lowest index that all members hold; 0 while one of them has not answered this leadership."""
         return min((each.match_index for each in self._progress.values()), default=own_index)
 
-    def quorum_confirmed(self, read_round: int) -> bool:
-        """Whether a majority, this node included, has answered a message of `read_round` or a later one."""
-        confirmed = 1 + sum(each.confirmed_round >= read_round for each in self._progress.values())
-        return confirmed > (len(self._progress) + 1) / 2
+    def quorum_index(self, membership: Membership) -> int:
+        """The last entry that a majority of the voters holds on disk; this node counts if it is one."""
+        return membership.reached_by_quorum(
+            lambda voter_id: (
+                self._log.synced_index if voter_id == self._node_id else self._progress[voter_id].match_index
+            )
+        )
+
+    def quorum_confirmed(self, membership: Membership, read_round: int) -> bool:
+        """Whether a majority of the voters has answered a message of `read_round` or a later one; this node,
+        if it is a voter, has."""
+        confirmed = {
+            each for each, progress in self._progress.items() if progress.confirmed_round >= read_round
+        }
+        return membership.has_quorum(confirmed | {self._node_id})
+
+    def caught_up(self, peer_id: str) -> bool:
+        """Whether this follower would not hold up commits if it got a vote (thesis section 4.2.1)."""
+        progress = self._progress[peer_id]
+        lag = self._log.last_index - progress.match_index
+        return not progress.probing and lag <= limits.CAUGHT_UP_LAG_ENTRIES_MAX
 
     def any_to_send(self, commit_index: int) -> bool:
         """Whether a follower should be sent something before the next heartbeat."""

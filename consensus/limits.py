@@ -41,6 +41,9 @@ LOG_COMPACTION_STEP_ENTRIES = 4_096
 NODE_ID_LENGTH_MAX = 63
 MEMBERS_MAX = 31
 
+CAUGHT_UP_LAG_ENTRIES_MAX = 256
+"""A learner that lacks no more of the log may be promoted."""
+
 RETIRED_IDS_MAX = 1_024
 """Ids of removed members that a cluster remembers; they are part of every membership entry."""
 

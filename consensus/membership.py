@@ -17,7 +17,7 @@ first membership, is argued in docs/adr/0007-membership-and-incarnations.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -182,6 +182,15 @@ class Membership(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
                 voter=member.voter and not lost,
                 returning=member.returning or (member.voter and lost),
             )
+        )
+
+    def with_incarnations(self, known: Mapping[str, bytes]) -> Membership:
+        """The first entry's: the same servers, with the incarnations that are known."""
+        return self._with(
+            [
+                msgspec.structs.replace(each, incarnation=known.get(each.id, each.incarnation))
+                for each in self.members
+            ]
         )
 
     def _check_not_last_voter(self, member: Member) -> None:

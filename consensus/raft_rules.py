@@ -1,6 +1,7 @@
 """The rules of Raft that PySyncObj gets wrong, each replaced with its source beside it.
 
-PySyncObj keeps term and vote, the commit rule, check-quorum and the tick; elections are in election.py.
+PySyncObj keeps term and vote, role and the tick; elections are in election.py, membership changes in
+changes.py.
 F1..F12 are the numbers of CONSENSUS.md; "thesis" is Diego Ongaro, "Consensus: Bridging Theory and Practice",
 2014. How overriding a private method works is told in stock.py.
 """
@@ -8,14 +9,15 @@ F1..F12 are the numbers of CONSENSUS.md; "thesis" is Diego Ongaro, "Consensus: B
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from consensus import follower, limits, record
+from consensus import follower, limits, membership, record
 from consensus.config import Role, Timing
 from consensus.election import Elections
-from consensus.errors import InvariantBroken, LogCorrupt, MalformedMessage, TransferFailed
+from consensus.errors import InvariantBroken, LogCorrupt, MalformedMessage, ReplicaStopped, TransferFailed
 from consensus.leader import Followers, Standing
 from consensus.log import DurableLog
+from consensus.membership import Membership
 from consensus.messages import Append, AppendResponse, TimeoutNow
 from consensus.record import Kind
 from consensus.state_machine import StateMachine
@@ -30,7 +32,7 @@ class RaftRules(Elections):
     def __init__(
         self,
         node_id: str,
-        member_ids: Sequence[str],
+        bootstrap: Membership,
         *,
         log: DurableLog,
         state_machine: StateMachine,
@@ -45,8 +47,8 @@ class RaftRules(Elections):
         self._retain_index = 0
         self._no_op_index = 0
         self._transfer: Transfer | None = None
-        super().__init__(node_id, member_ids, log=log, timing=timing, clock=clock, rng=rng)
-        self._followers = Followers(log, self._outbox)
+        super().__init__(node_id, bootstrap, log=log, timing=timing, clock=clock, rng=rng)
+        self._followers = Followers(node_id, log, self._outbox)
         self._resume()
 
     def _resume(self) -> None:
@@ -75,6 +77,10 @@ class RaftRules(Elections):
         """For reading only."""
         return self._log
 
+    def _check_running(self) -> None:
+        if self._stopped:
+            raise ReplicaStopped("this node has stopped")
+
     # Terms and roles.
 
     def _observe_term(self, term: int) -> None:
@@ -90,21 +96,39 @@ class RaftRules(Elections):
             self.reads.fail("this node lost the leadership")
         self._retain_index = 0
 
-    def _SyncObj__onBecomeLeader(self) -> None:
+    def _become_leader(self) -> None:
         """Thesis section 3.4, and 6.4: a no-op of the new term, which lets earlier entries commit.
 
+        The first leader there is adds the first membership entry, before any entry of a client: who has which
+        disk. It changes nobody's vote, so it need not wait for the no-op as changes do (F9).
         Synced at once: in a cluster of one the commit rule runs in this very tick and counts this node.
         """
         self._withdraw()
         self._SyncObj__raftLeader = Node(self.node_id)
         self._SyncObj__setState(Role.LEADER)
-        now = self._clock()
-        self._SyncObj__raftMatchIndex = dict.fromkeys(self._nodes.values(), 0)
-        self._SyncObj__lastResponseTime = dict.fromkeys(self._nodes.values(), now)
-        self._followers.reset(self._nodes)
+        self._followers.reset()
+        self._answered_at.clear()
+        self._replicate_to_members()
         self._no_op_index = self._log.append_new(self.term, Kind.NO_OP, b"")
+        if self._log.memberships.latest is None:
+            known = self._incarnations | {self.node_id: self.incarnation}
+            first = self._bootstrap.with_incarnations(known)
+            self._log.append_new(self.term, Kind.MEMBERSHIP, membership.encode(first))
         self._log.sync()
         self._heartbeat_now()
+
+    def _replicate_to_members(self) -> None:
+        """The members of the latest membership get the log; so do those of the one before, until it is
+        certain that they are members no more (thesis section 4.2.2)."""
+        ids = self.membership.ids | self.committed_membership.ids
+        for peer_id in sorted(ids - {self.node_id}):
+            if peer_id not in self._followers:
+                self._followers.add(peer_id)
+                self._answered_at[peer_id] = self._clock()
+        for peer_id in [each for each in self._followers if each not in ids]:
+            self._followers.send(peer_id, self._standing(), heartbeat=True)  # That it is no member any more.
+            self._followers.drop(peer_id)
+            del self._answered_at[peer_id]
 
     # Replication, the follower's side.
 
@@ -133,8 +157,9 @@ class RaftRules(Elections):
         """F3: an answer to an older leadership acknowledges nothing of this one (thesis section 3.6.2)."""
         if not self.leads or message.term != self.term:
             return
-        self._SyncObj__lastResponseTime[node] = self._clock()
-        self._SyncObj__raftMatchIndex[node] = self._followers.answered(node.id, message)
+        if node.id in self._followers:
+            self._answered_at[node.id] = self._clock()
+            self._followers.answered(node.id, message)
 
     def _check_answer(self, message: AppendResponse) -> None:
         if self.leads and message.log_index > self._log.last_index:
@@ -149,10 +174,13 @@ class RaftRules(Elections):
             self._SyncObj__newAppendEntriesTime = now + self._timing.heartbeat_s
         retain_index = min(self._log.synced_index, self._followers.match_index_min(self._log.synced_index))
         self._retain_index = max(self._retain_index, retain_index)
-        standing = Standing(self.term, self.commit_index, self.reads.round, self._retain_index)
-        for peer_id, node in self._nodes.items():
-            if self.isNodeConnected(node):
+        standing = self._standing()
+        for peer_id in self._followers:
+            if peer_id in self._connected:
                 self._followers.send(peer_id, standing, heartbeat=heartbeat)
+
+    def _standing(self) -> Standing:
+        return Standing(self.term, self.commit_index, self.reads.round, self._retain_index)
 
     def _heartbeat_now(self) -> None:
         self._SyncObj__newAppendEntriesTime = float("-inf")
@@ -164,7 +192,7 @@ class RaftRules(Elections):
         if self.commit_index < self._no_op_index:
             return
         for _ in range(2):  # Without followers a round is confirmed as soon as it begins.
-            if self.reads.round_open and self._followers.quorum_confirmed(self.reads.round):
+            if self.reads.round_open and self._followers.quorum_confirmed(self.membership, self.reads.round):
                 self.reads.finish_round(self.applied_index)
             if not self.reads.begin_round(self.commit_index):
                 return
@@ -173,12 +201,12 @@ class RaftRules(Elections):
     # Leadership transfer.
 
     def _most_complete(self) -> str:
-        """The connected follower that is nearest to the end of the log, and was heard last."""
-        connected = [node for node in self._nodes.values() if self.isNodeConnected(node)]
+        """The connected voter that is nearest to the end of the log, and was heard last."""
+        connected = (self.membership.voter_ids - {self.node_id}) & self._connected
         if not connected:
-            raise TransferFailed("no other member is connected")
-        heard_at = self._SyncObj__lastResponseTime
-        return max(connected, key=lambda node: (self._followers[node.id].match_index, heard_at[node])).id
+            raise TransferFailed("no other voter is connected")
+        heard_at = self._answered_at
+        return max(sorted(connected), key=lambda each: (self._followers[each].match_index, heard_at[each]))
 
     def _advance_transfer(self) -> None:
         """Thesis section 3.10: once the target has the whole log, it is told to stand; repeated, as it may be
@@ -189,7 +217,7 @@ class RaftRules(Elections):
         if not self.leads and self.leader_id is not None:
             self._transfer = None
             transfer.done(self.leader_id)
-        elif now >= transfer.deadline or not self.isNodeConnected(self._nodes[transfer.target_id]):
+        elif now >= transfer.deadline or transfer.target_id not in self._connected:
             self._transfer = None
             transfer.fail(f"{transfer.target_id} did not take over in time, or is gone")
         elif self.leads and now - transfer.asked_at >= self._timing.heartbeat_s:
@@ -201,25 +229,45 @@ class RaftRules(Elections):
     # Commit and apply.
 
     def _SyncObj__getCurrentLogIndex(self) -> int:
-        return self._log.last_index
+        """Only the stock commit rule still asks; with this answer it finds nothing to count."""
+        return self.commit_index
 
     def _SyncObj__getCurrentLogTerm(self) -> int:
         return self._log.last_term
 
-    def _SyncObj__getEntries(
-        self, fromIDx: int, count: int | None = None, maxSizeBytes: int | None = None
-    ) -> list[tuple[None, int, int]]:
-        """Only the stock commit rule still asks, for the term of one entry (thesis section 3.6.2)."""
-        term = self._log.term_at(fromIDx)
-        if count != 1 or term is None:
-            raise InvariantBroken(f"PySyncObj read {count} entries from {fromIDx} past its subclass")
-        return [(None, fromIDx, term)]
+    def _advance_commit(self) -> None:
+        """Thesis section 3.6.2: an entry of the leader's term is committed once a majority of the voters has
+        it on disk, and with it whatever is before it. Terms never fall along a log, so when the last entry
+        that a majority has is of an older term, they all are.
+
+        The voters are those of the latest membership, committed or not (section 4.1); a leader that is not
+        one of them counts the others only (section 4.2.2).
+        """
+        index = self._followers.quorum_index(self.membership)
+        if index <= self.commit_index or self._log.term_at(index) != self.term:
+            return
+        was_committed = self.membership_committed
+        self._SyncObj__raftCommitIndex = index
+        if self.membership_committed and not was_committed:
+            self._replicate_to_members()
+
+    def _check_quorum(self) -> None:
+        """Thesis section 6.2: a leader that no majority of the voters has answered for long steps down."""
+        silent_since = self._clock() - self._timing.leader_fallback_s
+        heard = {peer_id for peer_id, answered_at in self._answered_at.items() if answered_at > silent_since}
+        if not self.membership.has_quorum(heard | {self.node_id}):
+            self._SyncObj__setState(Role.FOLLOWER)
+            self._SyncObj__raftLeader = None
 
     def _SyncObj__applyLogEntries(self) -> bool:
         """Thesis section 3.5: applies what is committed, in order, once. True if there is something to send.
 
+        The stock tick calls this right after its own commit rule and check-quorum, hence ours come first.
         Stock logs an exception of apply and tries the same entry for ever; here it stops the node.
         """
+        if self.leads:
+            self._advance_commit()
+            self._check_quorum()
         first = self.applied_index + 1
         commit_index = self.commit_index
         if commit_index > self._log.synced_index:

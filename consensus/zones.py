@@ -29,11 +29,10 @@ def zone_loss(members: Iterable[MemberStatus], zone: str) -> str | None:
 
 
 def zone_majorities(members: Iterable[MemberStatus]) -> tuple[str, ...]:
-    """The zones without which there is no majority, in order: each holds half of the voters or more."""
-    voters = [each for each in members if each.voter]
-    quorum = len(voters) // 2 + 1
-    per_zone = Counter(each.zone for each in voters)
-    return tuple(sorted(zone for zone, count in per_zone.items() if len(voters) - count < quorum))
+    """The zones (at most one) that hold a majority of the voters, so that nothing goes on without them."""
+    per_zone = Counter(each.zone for each in members if each.voter)
+    quorum = per_zone.total() // 2 + 1
+    return tuple(zone for zone, count in per_zone.items() if count >= quorum)
 
 
 def _named(ids: list[str]) -> str:

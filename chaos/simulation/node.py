@@ -11,6 +11,7 @@ from chaos.simulation.promises import Promises, Violation
 from chaos.simulation.scheduler import Scheduler
 from consensus.config import Role, Timing
 from consensus.log import DurableLog
+from consensus.membership import Membership
 from consensus.messages import Message
 from consensus.raft_core import RaftCore
 from node.stamps import Stamps
@@ -28,7 +29,7 @@ class Surroundings(Protocol):
 
     scheduler: Scheduler
     promises: Promises
-    ids: list[str]
+    membership: Membership
 
     def send(self, source: str, target: str, message: Message, after_s: float) -> None: ...
     def went_down(self, node: SimulatedNode) -> None: ...
@@ -110,7 +111,7 @@ class SimulatedNode:
             self.machine = machine.ledgers
             self.core = RaftCore(
                 self.id,
-                self._world.ids,
+                self._world.membership,
                 log=DurableLog(self.disk.raft_rows),
                 state_machine=machine,
                 timing=TIMING,

@@ -14,6 +14,7 @@ from chaos.simulation.promises import Promises, Violation
 from chaos.simulation.scheduler import Scheduler, Sink
 from chaos.simulation.workload import Workload
 from consensus.errors import TooManyProposals
+from consensus.membership import Member, Membership
 from consensus.messages import Message
 from consensus.raft_core import RaftCore
 from storage.commands import DropLedger, encode_group
@@ -60,6 +61,9 @@ class World:
         self.promises = Promises()
         self.counts: Counter[str] = Counter()
         self.ids = [f"n{number}" for number in range(nodes)]
+        self.membership = Membership(
+            tuple(Member(each, f"z{number}", "host", number) for number, each in enumerate(self.ids))
+        )
         self.network = Network(self.scheduler, self.weather, self._deliver)
         self.nodes = [
             SimulatedNode(node_id, self, rate)
@@ -147,11 +151,16 @@ class World:
 
     def came_up(self, node: SimulatedNode) -> None:
         """New links, in both directions."""
+        core = node.core
+        if core is None:
+            return
         for other in self._others(node):
             other.peer_connected(node.id)
+            other.peer_greeted(node.id, core.incarnation)
+            core.peer_greeted(other.node_id, other.incarnation)
         for node_id in self.ids:
-            if node_id != node.id and node.core is not None:
-                node.core.peer_connected(node_id)
+            if node_id != node.id:
+                core.peer_connected(node_id)
 
     def _others(self, node: SimulatedNode) -> list[RaftCore]:
         return [each.core for each in self.nodes if each is not node and each.core is not None]

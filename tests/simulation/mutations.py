@@ -19,6 +19,7 @@ from consensus.config import Role
 from consensus.follower import Answer
 from consensus.leader import Followers
 from consensus.log import DurableLog
+from consensus.membership import Membership
 from consensus.messages import Append, AppendResponse, Message, VoteResponse
 from consensus.raft_rules import RaftRules
 from consensus.stock import Node
@@ -128,6 +129,7 @@ def _vote_counted_twice(patch: pytest.MonkeyPatch) -> None:
             self._count(ballot)
 
     patch.setattr(RaftRules, "_on_vote_response", on_vote_response)
+    patch.setattr(Membership, "has_quorum", lambda self, ids: len(ids) >= self.quorum)
 
 
 # Replication and commit.
@@ -138,15 +140,20 @@ def _acknowledgement_of_any_term(patch: pytest.MonkeyPatch) -> None:
 
     def on_append_response(self: RaftRules, node: Node, message: AppendResponse) -> None:
         if self.leads and message.term <= self.term and message.log_index <= self.log.last_index:
-            self._SyncObj__lastResponseTime[node] = self._clock()
-            self._SyncObj__raftMatchIndex[node] = self._followers.answered(node.id, message)
+            self._answered_at[node.id] = self._clock()
+            self._followers.answered(node.id, message)
 
     patch.setattr(RaftRules, "_on_append_response", on_append_response)
 
 
 def _old_terms_by_counting(patch: pytest.MonkeyPatch) -> None:
     """Raft thesis section 3.6.2, figure 3.7."""
-    patch.setattr(RaftRules, "_SyncObj__getEntries", lambda self, index, count: [(None, index, self.term)])
+
+    def advance_commit(self: RaftRules) -> None:
+        index = self._followers.quorum_index(self.membership)
+        self._SyncObj__raftCommitIndex = max(self.commit_index, index)
+
+    patch.setattr(RaftRules, "_advance_commit", advance_commit)
 
 
 def _no_sync(patch: pytest.MonkeyPatch) -> None:
@@ -181,7 +188,7 @@ def _early_compaction(patch: pytest.MonkeyPatch) -> None:
 
 
 def _read_without_quorum(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Followers, "quorum_confirmed", lambda self, read_round: True)
+    patch.setattr(Followers, "quorum_confirmed", lambda self, membership, read_round: True)
 
 
 def _read_before_no_op(patch: pytest.MonkeyPatch) -> None:
