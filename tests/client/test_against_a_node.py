@@ -62,7 +62,7 @@ async def test_ledgers_and_tables(client: Client, ledger: str) -> None:
     assert await client.transfer_leadership("n0") == "n0"
     with pytest.raises(Invalid):
         await client.transfer_leadership("n9")
-    with pytest.raises(Unavailable, match="no other member"):
+    with pytest.raises(Unavailable, match="no other voter"):
         await client.transfer_leadership()
 
 

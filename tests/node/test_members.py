@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -190,15 +191,17 @@ def written_through(node: ServedNode, key: str) -> Answer:
     return node.ask("PUT", f"/v1/ledgers/books/tables/cars/documents/{key}", {"n": 1})
 
 
+def led_by(node: ServedNode, leader_id: str) -> bool:
+    return bool(node.ask("GET", "/v1/cluster").json["leader"] == leader_id)
+
+
 def pass_requests_on(cluster: Cluster) -> None:
     written = written_through(cluster.nodes["n3"], "through-n3")
     assert (written.status, written.headers["X-Stele-Node"]) == (201, cluster.leader().config.node_id)
     led = cluster.nodes["n3"].ask("POST", "/v1/cluster/transfer", {"target": "n3"})
     assert led.json == {"leader": "n3"}
     for node in cluster.nodes.values():
-        until(
-            lambda node=node: node.ask("GET", "/v1/cluster").json["leader"] == "n3", "n3 is not known to lead"
-        )
+        until(partial(led_by, node, "n3"), "n3 is not known to lead")
         written = written_through(node, f"to-n3-from-{node.config.node_id}")
         assert (written.status, written.headers["X-Stele-Node"]) == (201, "n3")
 
