@@ -131,6 +131,14 @@ def _warnings(status: ReplicaStatus) -> Iterator[tuple[str, str]]:
         )
 
 
+def _trouble(status: ReplicaStatus, member: MemberStatus) -> str:
+    if _heard(member):
+        return f"is {status.last_index - (member.match_index or 0)} entries behind"
+    if member.last_heard_s is None:
+        return "has not been heard yet"
+    return f"has not been heard for {member.last_heard_s:.0f} s"
+
+
 def _of_members(status: ReplicaStatus) -> Iterator[tuple[str, str]]:
     leads = status.role is Role.LEADER
     for member in status.members:
@@ -141,7 +149,6 @@ def _of_members(status: ReplicaStatus) -> Iterator[tuple[str, str]]:
         elif not leads:
             continue
         elif not is_healthy(status, member):
-            lag = status.last_index - (member.match_index or 0)
-            yield "member-behind", f"{member.id} in {member.zone} is silent, or {lag} entries behind"
+            yield "member-behind", f"{member.id} in {member.zone} {_trouble(status, member)}"
         elif not member.voter and member.caught_up:
             yield "learner-ready", f"{member.id} is a learner and has caught up: it can be promoted"

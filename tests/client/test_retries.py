@@ -22,6 +22,7 @@ from stele.client import (
     Unavailable,
     VersionMismatch,
 )
+from stele.client import client as client_module
 from stele.client import errors as kinds
 from stele.client.errors import error_of, parse_problem
 from tests.client.served import drop, problem, serving
@@ -172,6 +173,27 @@ async def test_a_node_that_knows_no_leader_is_asked_after_the_others() -> None:
         for _ in range(3):
             await client.ledger("cars").put("t", "k", {})
     assert (len(removed.requests), len(member.requests)) == (1, 3)
+
+
+async def test_a_node_that_hangs_is_asked_after_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "STATUS_TIMEOUT_S", 0.2)
+    asked: list[str] = []
+    over = asyncio.Event()
+
+    async def hangs(request: web.Request) -> web.StreamResponse:
+        asked.append("hangs")
+        await over.wait()
+        return web.Response()
+
+    async def answers(request: web.Request) -> web.StreamResponse:
+        asked.append("answers")
+        return web.json_response({"cluster": "c", "node": "n1", "members": []})
+
+    async with serving(hangs) as first, serving(answers) as second, Client([first, second]) as client:
+        for _ in range(2):
+            assert (await client.cluster()).node == "n1"
+        over.set()
+    assert asked == ["hangs", "answers", "answers"]
 
 
 async def test_a_change_of_members_that_must_wait_for_another_one_is_sent_again() -> None:

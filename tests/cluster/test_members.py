@@ -3,50 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import aiohttp
 import pytest
 
+from tests.cli.conftest import Finished, Stele, alone
 from tests.cluster.cluster import Cluster, Node, export_of, wait_until
 from tests.cluster.joining import JoiningNode
 from tests.cluster.workload import LEDGER, TABLE, prepare
+
+__all__ = ["alone"]
 
 WITHIN_S = 40.0
 TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 
-@dataclass
-class Finished:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-def stele(cluster: Cluster, *arguments: str) -> Finished:
+@pytest.fixture
+def stele(alone: Stele, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Stele:
     """A command, as an operator gives it, to any of the demo's nodes."""
-    endpoints = ",".join(node.http for node in cluster.nodes())
-    command = [sys.executable, "-m", "stele.cli", "cluster", *arguments, "-o", "json"]
-    done = subprocess.run(
-        command,
-        env={**os.environ, "STELE_ENDPOINTS": endpoints},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return Finished(done.returncode, done.stdout, done.stderr)
+    monkeypatch.setenv("STELE_ENDPOINTS", ",".join(node.http for node in cluster.nodes()))
+    monkeypatch.setenv("STELE_OUTPUT", "json")
+    return partial(alone, "cluster")
 
 
 @pytest.fixture
@@ -93,48 +74,54 @@ def ids(status: Finished) -> list[str]:
 
 
 @pytest.mark.timeout(240)
-async def test_nodes_are_added_removed_and_replaced(cluster: Cluster, joining: list[JoiningNode]) -> None:
+async def test_nodes_are_added_removed_and_replaced(
+    cluster: Cluster, joining: list[JoiningNode], stele: Stele
+) -> None:
     fourth, fifth = joining
     async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
         await prepare(session, cluster)
         for number in range(50):
             assert (await write(session, cluster.nodes()[0], f"k{number}"))[0] == 201
-        await add_a_fourth(session, cluster, fourth)
-        await remove_the_leader(session, cluster, fourth)
-        await replace_a_dead_one(session, cluster, fourth, fifth)
-        await start_everything_again(session, cluster, fourth, fifth)
+        await add_a_fourth(session, cluster, stele, fourth)
+        await remove_the_leader(session, cluster, stele, fourth)
+        await replace_a_dead_one(session, cluster, stele, fourth, fifth)
+        await start_everything_again(session, cluster, stele, fourth, fifth)
     for each in joining:
         each.stop()
 
 
-async def add_a_fourth(session: aiohttp.ClientSession, cluster: Cluster, fourth: JoiningNode) -> None:
+async def add_a_fourth(
+    session: aiohttp.ClientSession, cluster: Cluster, stele: Stele, fourth: JoiningNode
+) -> None:
     fourth.prepare()
     where = ("--zone", fourth.zone, "--raft", fourth.raft, "--http", fourth.http.removeprefix("http://"))
     # Added before it runs: it is a learner that is down, and counts for nothing.
-    added = stele(cluster, "add", fourth.id, *where)
+    added = stele("add", fourth.id, *where)
     assert (added.code, added.json["voter"]) == (0, False), added.err
-    early = stele(cluster, "promote", fourth.id)
+    early = stele("promote", fourth.id)
     assert (early.code, "nearly all of the log" in early.err) == (4, True), early.err
     fourth.start()
-    promoted = stele(cluster, "add", fourth.id, *where, "--promote")
+    promoted = stele("add", fourth.id, *where, "--promote")
     assert (promoted.code, promoted.json["voter"]) == (0, True), promoted.err
     assert f"{fourth.id} is a voter" in promoted.err
     assert (await write(session, fourth.node, "through-the-fourth"))[0] == 201
     await same_journals(session, *cluster.nodes(), fourth.node)
-    status = stele(cluster, "status")
+    status = stele("status")
     assert (ids(status), status.json["quorum"]) == (["n0", "n1", "n2", "n3"], 3)
-    assert stele(cluster, "status", "--lose", "zone-d").json["can_lose"] is True
+    assert stele("status", "--lose", "zone-d").json["can_lose"] is True
 
 
-async def remove_the_leader(session: aiohttp.ClientSession, cluster: Cluster, fourth: JoiningNode) -> None:
+async def remove_the_leader(
+    session: aiohttp.ClientSession, cluster: Cluster, stele: Stele, fourth: JoiningNode
+) -> None:
     """n1 leads and is removed; from then on it passes nothing on."""
-    assert stele(cluster, "transfer", "n1").json == {"leader": "n1"}
-    removed = stele(cluster, "remove", "n1")
+    assert stele("transfer", "n1").json == {"leader": "n1"}
+    removed = stele("remove", "n1")
     assert removed.code == 0, removed.err
-    status = stele(cluster, "status")
+    status = stele("status")
     assert (ids(status), status.code) == (["n0", "n2", "n3"], 0), status.err
-    assert stele(cluster, "remove", "n1").code == 3
-    again = stele(cluster, "add", "n1", "--zone", "z", "--raft", "127.0.0.1:1", "--http", "127.0.0.1:2")
+    assert stele("remove", "n1").code == 3
+    again = stele("add", "n1", "--zone", "z", "--raft", "127.0.0.1:1", "--http", "127.0.0.1:2")
     assert (again.code, "not used again" in again.err) == (4, True), again.err
     assert (await write(session, fourth.node, "after-the-removal"))[0] == 201
     gone = cluster.nodes()[1]
@@ -147,28 +134,27 @@ async def remove_the_leader(session: aiohttp.ClientSession, cluster: Cluster, fo
 
 
 async def replace_a_dead_one(
-    session: aiohttp.ClientSession, cluster: Cluster, fourth: JoiningNode, fifth: JoiningNode
+    session: aiohttp.ClientSession, cluster: Cluster, stele: Stele, fourth: JoiningNode, fifth: JoiningNode
 ) -> None:
     """n2 hangs: a zone cannot be lost any more, until a new node has taken its place."""
     fifth.prepare()
     fifth.start()
+    assert stele("transfer", "n0").code == 0
     hung = cluster.nodes()[2]
     os.kill(hung.pid, signal.SIGSTOP)
     try:
-        wait_until(
-            lambda: stele(cluster, "status", "--lose", "zone-a").code == 4, WITHIN_S, "n2 is not missed"
-        )
-        why = stele(cluster, "status", "--lose", "zone-a").json["why"]
+        wait_until(lambda: stele("status", "--lose", "zone-a").code == 4, WITHIN_S, "n2 is not missed")
+        why = stele("status", "--lose", "zone-a").json["why"]
         assert "n2" in why
-        assert stele(cluster, "status", "--lose", "zone-c").code == 0
-        refused = stele(cluster, "remove", fourth.id)
+        assert stele("status", "--lose", "zone-c").code == 0
+        refused = stele("remove", fourth.id)
         assert (refused.code, "cannot be counted on" in refused.err) == (4, True), refused.err
         where = ("--raft", fifth.raft, "--http", fifth.http.removeprefix("http://"), "--zone", fifth.zone)
-        replaced = stele(cluster, "replace", "n2", fifth.id, *where)
+        replaced = stele("replace", "n2", fifth.id, *where)
         assert replaced.code == 0, replaced.err
     finally:
         os.kill(hung.pid, signal.SIGCONT)
-    status = stele(cluster, "status")
+    status = stele("status")
     assert (ids(status), status.json.get("warnings")) == (["n0", "n3", "n4"], [])
     assert {zone["can_lose"] for zone in status.json["zones"].values()} == {True}
     assert (await write(session, fifth.node, "through-the-fifth"))[0] == 201
@@ -176,7 +162,7 @@ async def replace_a_dead_one(
 
 
 async def start_everything_again(
-    session: aiohttp.ClientSession, cluster: Cluster, fourth: JoiningNode, fifth: JoiningNode
+    session: aiohttp.ClientSession, cluster: Cluster, stele: Stele, fourth: JoiningNode, fifth: JoiningNode
 ) -> None:
     """The demo supervises its own three nodes only, two of which are no members any more."""
     cluster.stop()
@@ -185,9 +171,9 @@ async def start_everything_again(
     cluster.start()
 
     async def leads() -> bool:
-        return stele(cluster, "status").code == 0
+        return stele("status").code == 0
 
     await until(leads)
-    assert ids(stele(cluster, "status")) == ["n0", "n3", "n4"]
+    assert ids(stele("status")) == ["n0", "n3", "n4"]
     assert (await write(session, cluster.nodes()[0], "after-the-start"))[0] == 201
     await same_journals(session, cluster.nodes()[0], fourth.node, fifth.node)

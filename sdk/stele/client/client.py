@@ -10,7 +10,7 @@ from typing import Literal
 from stele.client.encoding import encode_json
 from stele.client.errors import Invalid
 from stele.client.ledger import Ledger
-from stele.client.limits import TIMEOUT_S_DEFAULT
+from stele.client.limits import STATUS_TIMEOUT_S, TIMEOUT_S_DEFAULT
 from stele.client.memory import CheckpointMemory, InProcessMemory
 from stele.client.models import ClusterStatus, LedgerInfo, LedgerList, MemberInfo, Transferred
 from stele.client.transport import Request, Transport
@@ -85,7 +85,8 @@ class Client:
 
         Strong: as the leader sees them, which alone knows how far each member is and what could be lost.
         """
-        request = Request("GET", "/v1/cluster", {"consistency": consistency})
+        query = {"consistency": consistency}
+        request = Request("GET", "/v1/cluster", query, attempt_timeout_s=STATUS_TIMEOUT_S)
         return (await self._transport.call(request)).decode(ClusterStatus)
 
     async def add_member(self, member_id: str, *, zone: str, raft: str, http: str) -> MemberInfo:

@@ -40,7 +40,8 @@ class Request:
     """One request, the same however often it is sent.
 
     `path` begins with /v1 and is percent-encoded. `repeat` False: sent once, because a second
-    time could do it twice. `idempotency_key` goes out as a header and into errors.
+    time could do it twice. `idempotency_key` goes out as a header and into errors. An attempt that is not
+    answered within `attempt_timeout_s` is given up, and the next one goes to another node.
     """
 
     method: str
@@ -50,6 +51,7 @@ class Request:
     headers: Mapping[str, str] | None = None
     idempotency_key: str | None = None
     repeat: bool = True
+    attempt_timeout_s: float = ATTEMPT_TIMEOUT_S
 
     @property
     def writes(self) -> bool:
@@ -185,7 +187,7 @@ class Transport:
         raise ServerFailed("no attempt was made")  # stamina yields at least one
 
     async def _once(self, request: Request) -> Answer:
-        async with asyncio.timeout(ATTEMPT_TIMEOUT_S), self.open(request) as response:
+        async with asyncio.timeout(request.attempt_timeout_s), self.open(request) as response:
             return Answer(response.status, response.headers, await read_body(response))
 
     @asynccontextmanager
@@ -215,6 +217,10 @@ class Transport:
                 refusal = error
                 continue
             except retry.CONNECTION_ERRORS:
+                self.route.failed(url, time.monotonic())
+                raise
+            except asyncio.CancelledError:
+                # Not answered in time (or nobody waits any more): it may hang, or pass on to one that does.
                 self.route.failed(url, time.monotonic())
                 raise
             try:
