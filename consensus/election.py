@@ -141,7 +141,7 @@ class Elections(StockEngine):
         found = self._incarnations.get(peer_id, b"")
         if found == member.incarnation:
             return True
-        if self._reported.get(peer_id) != found:
+        if found and self._reported.get(peer_id) != found:
             self._reported[peer_id] = found
             logger.warning("%s has another disk than the one that is a member; it is not counted", peer_id)
         return False

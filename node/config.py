@@ -39,7 +39,7 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """One voter of the cluster, this node included, as every other node reaches it."""
+    """One node of the cluster, this one included, as every other node reaches it."""
 
     id: str
     zone: str
