@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
@@ -177,3 +178,27 @@ async def start_everything_again(
     assert ids(stele("status")) == ["n0", "n3", "n4"]
     assert (await write(session, cluster.nodes()[0], "after-the-start"))[0] == 201
     await same_journals(session, cluster.nodes()[0], fourth.node, fifth.node)
+
+
+@pytest.mark.timeout(180)
+async def test_a_node_that_lost_its_disk_gets_its_vote_back(cluster: Cluster, stele: Stele) -> None:
+    """It comes with an empty directory, so it is another server for the others until it has caught up."""
+    async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
+        await prepare(session, cluster)
+        assert (await write(session, cluster.nodes()[0], "before"))[0] == 201
+        before = stele("status").json["membership_index"]
+        cluster.stop()
+        shutil.rmtree(cluster.data / "n2" / "data")
+        cluster.start()
+
+        async def votes() -> bool:
+            status = stele("status")
+            return (
+                status.code == 0
+                and status.json["membership_index"] > before
+                and all(member["voter"] and member["caught_up"] for member in status.json["members"])
+            )
+
+        await until(votes)
+        assert (await write(session, cluster.nodes()[2], "after"))[0] == 201
+        await same_journals(session, *cluster.nodes())
