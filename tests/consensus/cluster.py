@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from consensus.config import Peer, ReplicaConfig, Timing
 from consensus.log import LogStore
+from consensus.membership import Member
 from consensus.replica import Replica
 from consensus.tls import MutualTls
 from node import certificates
@@ -29,21 +31,30 @@ async def until(condition: Callable[[], object], what: str) -> None:
 class Cluster:
     """Members n0, n1, n2 in zones z0, z1, z2; stopped and started one by one.
 
+    Behind them, `joining` servers that no member knows of: `start` makes them wait until they are added.
+
     With `secured`, over mutual TLS; the certificates lie in the folder `certificates`.
     """
 
     def __init__(
-        self, path: Path, size: int = 3, timing: Timing | None = None, *, secured: bool = False
+        self,
+        path: Path,
+        size: int = 3,
+        timing: Timing | None = None,
+        *,
+        secured: bool = False,
+        joining: int = 0,
     ) -> None:
         self._path = path
         self._timing = timing or Timing()
         self.secured = secured
         self.certificates = path / "certificates"
-        self._sockets = [self._bound_socket(0) for _ in range(size)]
+        self._sockets = [self._bound_socket(0) for _ in range(size + joining)]
         self.ports = [each.getsockname()[1] for each in self._sockets]
-        self.peers = tuple(Peer(f"n{i}", "127.0.0.1", port, f"z{i}") for i, port in enumerate(self.ports))
+        servers = [Peer(f"n{i}", "127.0.0.1", port, f"z{i}") for i, port in enumerate(self.ports)]
+        self.peers, self.joining = tuple(servers[:size]), tuple(servers[size:])
         self.stores: dict[str, RocksStore] = {}
-        self.machines = {peer.id: Recorder() for peer in self.peers}
+        self.machines = {peer.id: Recorder() for peer in servers}
         self.replicas: dict[str, Replica] = {}
         self.fatal: list[tuple[str, BaseException]] = []
         if secured:
@@ -67,14 +78,31 @@ class Cluster:
         for unused in self._sockets:
             unused.close()
 
-    async def start(self, node_id: str, log_store: LogStore | None = None) -> Replica:
+    async def lose_disk(self, node_id: str) -> None:
+        """Stops a member and takes everything from it; it starts again with nothing."""
+        if node_id in self.replicas:
+            await self.stop(node_id)
+        shutil.rmtree(self._path / node_id)
+        self.machines[node_id] = Recorder()
+        await self.start(node_id)
+
+    def member(self, node_id: str) -> Member:
+        """What to add a server as."""
+        peer = next(each for each in (*self.peers, *self.joining) if each.id == node_id)
+        return Member(peer.id, peer.zone, peer.host, peer.port)
+
+    async def start(self, node_id: str, log_store: LogStore | None = None, *, contact: str = "n0") -> Replica:
+        """A server that joins need know of one member only, its `contact`."""
         number = int(node_id[1:])
         listen_socket = self._sockets[number]
         if listen_socket.fileno() < 0:
             listen_socket = self._sockets[number] = self._bound_socket(self.ports[number])
         self.stores[node_id] = RocksStore(self._path / node_id)
+        servers = {peer.id: peer for peer in (*self.peers, *self.joining)}
+        joins = servers[node_id] in self.joining
+        peers = (servers[contact], servers[node_id]) if joins else self.peers
         replica = Replica(
-            ReplicaConfig("test", node_id, self.peers, self._timing),
+            ReplicaConfig("test", node_id, peers, self._timing, join=joins),
             log_store or self.stores[node_id],
             self.machines[node_id],
             lambda error: self.fatal.append((node_id, error)),

@@ -143,7 +143,7 @@ class Bench:
         return sent
 
     def elect(self) -> int:
-        """Makes n0 leader with the votes of half of the others; returns the term. What is sent is thrown away."""
+        """Makes n0 leader with the votes of half of the others; returns the term."""
         self.stand()
         for number in range(1, self.size // 2 + 1):
             self.core.receive(f"n{number}", VoteResponse(self.core.term, True))

@@ -28,17 +28,20 @@ class KeptTransport(Transport):  # type: ignore[misc]
 
 
 class StockNode:
-    """The stock engine as n0 of n0, n1, n2."""
+    """The stock engine as one of n0, n1, n2."""
 
-    def __init__(self, journal_file: Path | None = None) -> None:
+    def __init__(self, journal_file: Path | None = None, node_id: str = "n0") -> None:
         self.transport = KeptTransport()
-        self.peers = {peer_id: Node(peer_id) for peer_id in ("n1", "n2")}
+        self.peers = {peer_id: Node(peer_id) for peer_id in ("n0", "n1", "n2") if peer_id != node_id}
         conf = SyncObjConf(
             autoTick=False,
             commandsWaitLeader=False,
+            dynamicMembershipChange=True,
             journalFile=None if journal_file is None else str(journal_file),
         )
-        self.engine: Any = SyncObj(Node("n0"), list(self.peers.values()), conf=conf, transport=self.transport)
+        self.engine: Any = SyncObj(
+            Node(node_id), list(self.peers.values()), conf=conf, transport=self.transport
+        )
         for peer in self.peers.values():
             self.transport._onNodeConnected(peer)
 

@@ -137,7 +137,7 @@ def test_a_learner_gets_the_log_and_is_not_counted(tmp_path: Path) -> None:
     bench = leading(tmp_path, size=1)
     bench.core.add_learner(NEWCOMER, Outcome())
     greet(bench, "n3", OTHER_DISK)
-    sent = bench.settle() + bench.settle()
+    sent = bench.wait(2 * TIMING.heartbeat_s)
     assert bench.core.membership_committed
     assert any(target == "n3" and isinstance(each, Append) for target, each in sent)
     bench.core.propose(b"x", Outcome())
