@@ -171,8 +171,8 @@ class Config:
         )
 
     def _check_peers(self) -> None:
-        if len(self.peers) > limits.PEERS_MAX:
-            raise ConfigInvalid(f"peers: at most {limits.PEERS_MAX}, got {len(self.peers)}")
+        if len(self.peers) > limits.VOTERS_MAX:
+            raise ConfigInvalid(f"peers: at most {limits.VOTERS_MAX}, got {len(self.peers)}")
         identifiers = [peer.id for peer in self.peers]
         if len(set(identifiers)) != len(identifiers):
             raise ConfigInvalid("peers: two of them have the same id")

@@ -33,6 +33,7 @@ async def post_promote(services: Services, call: Call) -> web.Response:
     membership = await services.membership.settled()
     member = _known(membership, member_id)
     if not member.voter:
+        check_voters(membership)
         _check_quorum(services, {*membership.voter_ids, member_id}, {member_id})
         await services.replica.promote(member_id)
         member = _known(services.replica.membership, member_id)
@@ -56,6 +57,16 @@ def _known(membership: Membership, member_id: str) -> Member:
     if member is None:
         raise Problem("member-unknown", f"there is no member {member_id!r}")
     return member
+
+
+def check_voters(membership: Membership) -> None:
+    """Whether there may be one voter more. Raises Problem (too-many-members)."""
+    if len(membership.voters) >= limits.VOTERS_MAX:
+        raise Problem(
+            "too-many-members",
+            f"a cluster has at most {limits.VOTERS_MAX} voters; this one stays a learner",
+            limit=limits.VOTERS_MAX,
+        )
 
 
 def _check_quorum(services: Services, voters: set[str], joining: set[str]) -> None:
@@ -156,7 +167,7 @@ ROUTES = (
         tag="cluster",
         leader="always",
         answers={200: Answer("It is a voter.", Content(JSON, schemas.MemberChanged))},
-        problems=(*_CHANGES, *_KNOWN, "member-not-caught-up", "quorum-at-risk"),
+        problems=(*_CHANGES, *_KNOWN, "member-not-caught-up", "quorum-at-risk", "too-many-members"),
     ),
     Route(
         "DELETE",

@@ -199,7 +199,7 @@ def test_cluster_status(stele: Stele) -> None:
     assert stele("cluster", "status", "-o", "json").json["leader"] == "n0"
     assert stele("cluster", "transfer", "n0", "-o", "json").json == {"leader": "n0"}
     refused(stele("cluster", "transfer"), 5, "no other voter")
-    assert re.search(r"^n0 +zone-a +leader", stele("cluster", "status", "--nodes-only").out, re.MULTILINE)
+    assert re.search(r"^n0 +zone-a +leader", stele("cluster", "status", "--members-only").out, re.MULTILINE)
 
 
 def test_usage_errors(alone: Stele) -> None:

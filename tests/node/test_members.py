@@ -5,6 +5,7 @@ Real nodes over plain TCP in this process; tests/cluster/test_members.py has pro
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,7 +14,12 @@ from typing import Any
 
 import pytest
 
+from consensus.membership import Member, Membership
+from node import limits
 from node.config import Peer
+from node.http.members import check_voters
+from node.http.problems import Problem
+from node.membership import ChangeInProgress, MembershipWatch
 from tests.node.served import STARTED_WITHIN_S, Answer, ServedNode, free_port
 
 MEMBERS = "/v1/cluster/members"
@@ -217,6 +223,7 @@ def show_metrics(cluster: Cluster) -> None:
         'stele_raft_member_snapshotting{peer="n0"} 0.0',
         'stele_raft_follower_lag_entries{peer="n0"}',
         "stele_raft_membership_pending 0.0",
+        "stele_raft_membership_changes_total",
     ):
         assert f"\n{line}" in text
 
@@ -238,6 +245,48 @@ def remove_the_leader(cluster: Cluster) -> None:
     until(lambda: written_through(removed, "through-removed").slug == "no-leader", "it passes requests on")
     assert "stele_raft_is_voter 0.0" in removed.ask("GET", "/metrics").body.decode()
     removed.stop()
+
+
+def test_more_voters_than_do_any_good_are_refused() -> None:
+    def of(count: int) -> Membership:
+        return Membership(tuple(Member(f"n{n}", "z", "h", n, voter=True) for n in range(count)))
+
+    check_voters(of(limits.VOTERS_MAX - 1))
+    with pytest.raises(Problem, match="too-many-members"):
+        check_voters(of(limits.VOTERS_MAX))
+
+
+class Pending:
+    """A replica whose change is committed when somebody says so."""
+
+    def __init__(self) -> None:
+        self.membership = Membership((Member("n0", "z", "h", 1),))
+        self.membership_committed = False
+        self.told: list[Callable[[Membership], None]] = []
+
+    def on_membership(self, callback: Callable[[Membership], None]) -> None:
+        self.told.append(callback)
+
+
+async def test_a_change_waits_for_the_one_before_it_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    replica = Pending()
+    changes: list[Membership] = []
+    watch = MembershipWatch(replica, lambda: changes.append(replica.membership))
+    watch.start()
+    waiting = asyncio.create_task(watch.settled())
+    await asyncio.sleep(0)
+    replica.membership = Membership((Member("n1", "z", "h", 1),))
+    replica.told[0](replica.membership)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    replica.membership_committed = True
+    replica.told[0](replica.membership)
+    assert await waiting == replica.membership
+    assert changes == [replica.membership]
+    replica.membership_committed = False
+    monkeypatch.setattr(limits, "MEMBERSHIP_SETTLE_TIMEOUT_S", 0.01)
+    with pytest.raises(ChangeInProgress):
+        await watch.settled()
 
 
 def test_no_change_that_the_rest_could_not_commit(cluster: Cluster) -> None:
