@@ -166,7 +166,7 @@ class Elections(StockEngine):
         if self._is_voter_of(self.membership):
             granted = granted | {self.node_id}
         if self._log.memberships.latest is None:
-            return self.membership.voter_ids <= granted
+            return bool(granted) and self.membership.voter_ids <= granted
         return self.membership.has_quorum(granted)
 
     # Terms and roles.

@@ -336,24 +336,26 @@ class DurableLog:
             if stray is not None or any(each is not None for each in (hard_state_row, *others)):
                 raise LogCorrupt("the log's bounds are missing, but not the rest of it")
             return
-        self._load_identity(*others)
         body = _unsealed(bounds_row, "bounds")
         if len(body) != _BOUNDS.size or body[0] != FORMAT:
             raise LogCorrupt("the log's bounds are of a format this version does not know")
         _, first, last, last_term = _BOUNDS.unpack(body)
+        self._load_identity(first, *others)
         self._load_entries(rows, first, last, last_term)
         if hard_state_row is not None:
             self._load_hard_state(_unsealed(hard_state_row, "hard state"))
         if self.current_term < self.last_term:
             raise LogCorrupt(f"the log's last term {self.last_term} is above its current term")
 
-    def _load_identity(self, base_row: bytes | None, incarnation_row: bytes | None) -> None:
+    def _load_identity(self, first: int, base_row: bytes | None, incarnation_row: bytes | None) -> None:
         """The membership as of the log's beginning, and whose log it is."""
         if base_row is not None:
             try:
                 base = membership_history.decode(_unsealed(base_row, "membership"))
             except MembershipInvalid as error:
                 raise LogCorrupt(f"as of its beginning, the log has {error}") from error
+            if base.index > first:
+                raise LogCorrupt(f"the membership as of entry {first} is that of entry {base.index}")
             self.memberships.append(base)
         if incarnation_row is not None:
             self._incarnation = _unsealed(incarnation_row, "incarnation")

@@ -181,7 +181,10 @@ class TcpTransport:
             await link.closed
             return True
         finally:
-            link.close()  # The last that a member hears may be that it is one no more.
+            if self.accepts(peer_id):
+                link.abort()
+            else:
+                link.close()  # The last that a member hears is that it is one no more.
             if self._outbound.get(peer_id) is link:
                 del self._outbound[peer_id]
                 if not self._stopped:
