@@ -70,6 +70,19 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class CatchUp:
+    """How members that lag are brought up. `rate_bytes_s` bounds what a leader sends them, over all, besides
+    what is new; entries are kept for them up to `log_retained_size_bytes`. Raises ValueError."""
+
+    rate_bytes_s: int = limits.CATCH_UP_RATE_BYTES_S
+    log_retained_size_bytes: int = limits.LOG_RETAINED_SIZE_BYTES_MAX
+
+    def __post_init__(self) -> None:
+        if self.rate_bytes_s <= 0 or self.log_retained_size_bytes <= 0:
+            raise ValueError("rate_bytes_s and log_retained_size_bytes must be positive")
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaConfig:
     """One member of one Raft group. `peers` lists the servers, this one included.
 
@@ -84,6 +97,7 @@ class ReplicaConfig:
     node_id: str
     peers: tuple[Peer, ...]
     timing: Timing = field(default_factory=Timing)
+    catch_up: CatchUp = field(default_factory=CatchUp)
     listen_host: str | None = None
     listen_port: int | None = None
     join: bool = False

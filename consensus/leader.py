@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from consensus import limits
+from consensus.budget import Budget
 from consensus.errors import InvariantBroken
 from consensus.log import DurableLog
 from consensus.membership import Membership
-from consensus.messages import Append, AppendResponse
+from consensus.messages import Append, AppendResponse, SnapshotResponse
 from consensus.progress import Progress
+from consensus.snapshot_streams import SnapshotStreams
 from consensus.stock import Outbox
 
 logger = logging.getLogger(__name__)
@@ -30,10 +32,22 @@ class Standing(NamedTuple):
 class Followers:
     """The progress of everybody who gets the log, in one leadership. Empty before the first `reset`."""
 
-    def __init__(self, node_id: str, log: DurableLog, outbox: Outbox) -> None:
+    def __init__(
+        self,
+        node_id: str,
+        log: DurableLog,
+        outbox: Outbox,
+        *,
+        clock: Callable[[], float],
+        budget: Budget,
+        streams: SnapshotStreams | None,
+    ) -> None:
         self._node_id = node_id
         self._log = log
         self._outbox = outbox
+        self._clock = clock
+        self._budget = budget
+        self._streams = streams
         self._progress: dict[str, Progress] = {}
         self._denials: Counter[str] = Counter()
 
@@ -47,9 +61,11 @@ class Followers:
         return iter(self._progress)
 
     def reset(self) -> None:
-        """A new leadership knows nothing."""
+        """A new leadership knows nothing, and an old one takes no snapshot along."""
         self._progress.clear()
         self._denials.clear()
+        if self._streams is not None:
+            self._streams.release()
 
     def add(self, peer_id: str) -> None:
         """Begins to probe at the end of the log (thesis section 3.5); nothing is known of this follower."""
@@ -87,25 +103,89 @@ class Followers:
 
     def any_to_send(self, commit_index: int) -> bool:
         """Whether a follower should be sent something before the next heartbeat."""
-        last_index = self._log.last_index
         return any(
-            each.may_send_entries(last_index) or each.may_send_commit(commit_index)
+            self._may_send_entries(each) or each.may_send_commit(commit_index) or self._may_stream(each)
             for each in self._progress.values()
+        )
+
+    def _may_send_entries(self, progress: Progress) -> bool:
+        """Entries that are read from disk go no faster than the budget allows, so that bringing up one
+        follower does not slow down the others' commits."""
+        return progress.may_send_entries(self._log.last_index) and (
+            progress.next_index >= self._log.cached_from or self._budget.open()
+        )
+
+    def _may_stream(self, progress: Progress) -> bool:
+        return (
+            self._streams is not None
+            and progress.stream is not None
+            and self._streams.may_send(progress.stream)
         )
 
     def answered(self, peer_id: str, message: AppendResponse) -> int:
         """Takes an answer of the current term; returns the last index the follower is known to hold."""
         progress = self._progress[peer_id]
+        progress.heard_at = self._clock()
         # Any answer of this term, a refusal too, says that this node still led when the message was read.
         progress.confirmed_round = max(progress.confirmed_round, message.round)
         if message.accepted:
-            progress.accepted(message.log_index)
+            self._accepted(progress, message.log_index)
             self._denials[peer_id] = 0
-        else:
-            floor = self._log.first_index + 1
-            if not progress.refused(message.log_index, self._candidate(message), floor):
-                self._denied(peer_id)
+        elif progress.stream is None:
+            self._refused(peer_id, progress, message)
         return progress.match_index
+
+    def _accepted(self, progress: Progress, index: int) -> None:
+        if progress.stream is not None:
+            if index < self._log.first_index:
+                return  # A late answer; the log has nothing to send behind it.
+            progress.end_snapshot()
+        progress.accepted(index)
+        if progress.match_index + 1 >= self._log.cached_from:
+            progress.recovering = False
+
+    def _refused(self, peer_id: str, progress: Progress, message: AppendResponse) -> None:
+        first_index = self._log.first_index
+        if progress.refused(message.log_index, self._candidate(message), first_index + 1):
+            return
+        if message.log_index <= first_index and self._streams is not None:
+            progress.begin_snapshot()
+        else:
+            self._denied(peer_id)
+
+    def snapshot_answered(self, peer_id: str, message: SnapshotResponse) -> None:
+        """Takes an answer of the current term. It says nothing about the follower's log (F1)."""
+        progress = self._progress[peer_id]
+        progress.heard_at = self._clock()
+        if progress.stream is not None and progress.stream.digest == message.digest:
+            progress.stream.answered(message)
+
+    def snapshot_size(self, digest: bytes) -> int:
+        """The size of the snapshot `digest`, if it is the one that is sent; otherwise no bound is known."""
+        snapshot = None if self._streams is None else self._streams.snapshot
+        return snapshot.size_bytes if snapshot is not None and snapshot.digest == digest else 1 << 63
+
+    def advance_snapshots(self, applied_index: int, membership_at: Callable[[int], bytes]) -> None:
+        """Has a snapshot taken while a follower that answers needs one, and frees it afterwards."""
+        if self._streams is None:
+            return
+        if any(each.stream is not None and self._answers(each) for each in self._progress.values()):
+            self._streams.advance(applied_index, membership_at)
+        else:
+            self._streams.release()
+
+    def _answers(self, progress: Progress) -> bool:
+        return self._clock() - progress.heard_at < limits.SNAPSHOT_ABANDONED_S
+
+    def pinned_index(self, last: int) -> int:
+        """The log is kept from here on, at most `last`, for followers that are being brought up: a snapshot
+        is of use only while the log goes on from its end, until the follower has arrived at the log's."""
+        pins = [
+            each.match_index for each in self._progress.values() if each.recovering and self._answers(each)
+        ]
+        if self._streams is not None and self._streams.pinned_index is not None:
+            pins.append(self._streams.pinned_index)
+        return min(pins, default=last)
 
     def _candidate(self, message: AppendResponse) -> int:
         """F10. Where to try next (thesis section 3.5): behind the last own entry of the conflicting term, or,
@@ -119,17 +199,41 @@ class Followers:
     def send(self, peer_id: str, standing: Standing, *, heartbeat: bool) -> None:
         """Puts into the outbox what this follower should get now; with `heartbeat`, at least one message."""
         progress = self._progress[peer_id]
-        # Evaluated again after each batch: the window closes, or the log ends.
-        while progress.may_send_entries(self._log.last_index):
+        if self._streams is not None:
+            if progress.stream is None and progress.next_index <= self._log.first_index:
+                progress.begin_snapshot()
+            if progress.stream is not None:
+                self._send_snapshot(peer_id, progress, standing, heartbeat=heartbeat)
+                return
+        # Evaluated again after each batch: the window closes, the budget is spent, or the log ends.
+        while self._may_send_entries(progress):
             records = self._log.records(
                 progress.next_index,
                 count_max=limits.BATCH_ENTRIES_MAX,
                 size_bytes_max=limits.BATCH_SIZE_BYTES_MAX,
             )
+            old = progress.next_index < self._log.cached_from
             self._append(peer_id, standing, records)
+            if old:
+                self._budget.spend(sum(map(len, records)))
             heartbeat = False
         if heartbeat or progress.may_send_commit(standing.commit_index):
             self._append(peer_id, standing, [])
+
+    def _send_snapshot(
+        self, peer_id: str, progress: Progress, standing: Standing, *, heartbeat: bool
+    ) -> None:
+        """Chunks, and heartbeats at the snapshot's last entry, which is there once it is installed."""
+        if self._streams is None or progress.stream is None:
+            return
+        if heartbeat:
+            snapshot = self._streams.snapshot
+            usable = snapshot is not None and self._log.term_at(snapshot.index) is not None
+            progress.next_index = 1 + (
+                snapshot.index if snapshot is not None and usable else self._log.first_index
+            )
+            self._append(peer_id, standing, [])
+        self._streams.send(peer_id, progress.stream, standing.term, heartbeat=heartbeat)
 
     def _append(self, peer_id: str, standing: Standing, records: Sequence[bytes]) -> None:
         progress = self._progress[peer_id]

@@ -38,6 +38,30 @@ LOG_RETAINED_ENTRIES = 4_096
 LOG_COMPACTION_STEP_ENTRIES = 4_096
 """Deletions smaller than this are not worth a range tombstone."""
 
+LOG_RETAINED_SIZE_BYTES_MAX = 256 << 20
+"""Entries kept for members that lag or are down, by default. Who needs older ones gets a snapshot."""
+
+LOG_PINNED_FACTOR = 8
+"""So many times that size is kept for a member that a snapshot brings up, to go on from where it ends."""
+
+LOG_COMPACTION_STEP_SIZE_BYTES = 8 << 20
+"""Deletions of this size are worth a range tombstone, however few entries they are."""
+
+CATCH_UP_RATE_BYTES_S = 32 << 20
+"""Bytes a second that a leader sends, over all, to members that are far behind."""
+
+SNAPSHOT_CHUNK_SIZE_BYTES = 256 << 10
+SNAPSHOT_CHUNKS_IN_FLIGHT_MAX = 16
+"""Chunks sent to one follower and not yet answered."""
+
+SNAPSHOT_RETRY_S = 10.0
+"""After a snapshot could not be made, or a follower could not keep it."""
+
+SNAPSHOT_ABANDONED_S = 60.0
+"""A snapshot is kept this long for a follower that does not answer."""
+
+MEMBERSHIP_SIZE_BYTES_MAX = 64 << 10
+
 NODE_ID_LENGTH_MAX = 63
 MEMBERS_MAX = 31
 

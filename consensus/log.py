@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
 from consensus import limits, membership, membership_history, record
 from consensus.errors import InvariantBroken, LogCorrupt
+from consensus.log_sizes import LogSizes
+from consensus.log_store import LogStore
 from consensus.membership import INCARNATION_SIZE_BYTES, MembershipInvalid
 from consensus.membership_history import MembershipEntry, MembershipHistory
 from consensus.record import Kind, RecordCorrupt
@@ -38,32 +39,13 @@ _BOUNDS_KEY = b"b"
 _HARD_STATE_KEY = b"h"
 _MEMBERSHIP_KEY = b"m"
 _INCARNATION_KEY = b"i"
+OWN_ROWS = (_HARD_STATE_KEY, _INCARNATION_KEY)
+"""Keys of the rows that say who a node is and what it has promised, whatever its log is."""
+
 _POSITION = struct.Struct(">QQ")
 _BOUNDS = struct.Struct(">BQQQ")
 _TERM = struct.Struct(">Q")
 _CHECKSUM_SIZE_BYTES = 4
-
-
-class LogStore(Protocol):
-    """Ordered rows on disk."""
-
-    def write(
-        self, puts: Sequence[tuple[bytes, bytes]], delete_ranges: Sequence[tuple[bytes, bytes]], /
-    ) -> None:
-        """One atomic batch: the ranges [start, end) are deleted first, then the rows are put.
-
-        On disk when it returns, and with it everything the state machine applied before. An exception
-        means that nothing is known about the batch; the node stops.
-        """
-        ...
-
-    def get(self, key: bytes, /) -> bytes | None:
-        """The row under `key`."""
-        ...
-
-    def scan(self, start: bytes, end: bytes, /) -> Iterator[tuple[bytes, bytes]]:
-        """Rows with start <= key < end, in key order."""
-        ...
 
 
 def membership_row(entry: MembershipEntry) -> tuple[bytes, bytes]:
@@ -78,6 +60,11 @@ def entry_key(index: int, term: int = 0) -> bytes:
 
 def _sealed(body: bytes) -> bytes:
     return zlib.crc32(body).to_bytes(_CHECKSUM_SIZE_BYTES, "big") + body
+
+
+def bounds_row(first: int, last: int, last_term: int) -> tuple[bytes, bytes]:
+    """The row of a log's bounds, as (key, value)."""
+    return _BOUNDS_KEY, _sealed(_BOUNDS.pack(FORMAT, first, last, last_term))
 
 
 def _unsealed(row: bytes, what: str) -> bytes:
@@ -99,6 +86,7 @@ class DurableLog:
         self._incarnation = b""
         self._incarnation_staged = False
         self._terms = TermRuns()
+        self._sizes = LogSizes()
         self._cache: dict[int, bytes] = {}
         self._cache_first = 1
         self._cache_size_bytes = 0
@@ -127,6 +115,16 @@ class DurableLog:
     def synced_index(self) -> int:
         """The last entry that is on disk."""
         return self._synced_index
+
+    @property
+    def cached_from(self) -> int:
+        """Entries from here on are in memory; older ones are read from disk."""
+        return self._cache_first
+
+    @property
+    def sizes(self) -> LogSizes:
+        """For reading only."""
+        return self._sizes
 
     @property
     def entries_staged(self) -> bool:
@@ -217,6 +215,7 @@ class DurableLog:
         if index != self.last_index + 1:
             raise InvariantBroken(f"entry {index} appended to a log that ends at {self.last_index}")
         self._terms.append(term)
+        self._sizes.append(index, len(record_bytes))
         if record.kind_of(record_bytes) is Kind.MEMBERSHIP:
             try:
                 found = membership.decode(record.payload_of(record_bytes))
@@ -240,6 +239,7 @@ class DurableLog:
             self._cache_size_bytes -= len(self._cache.pop(each))
         self._cache_first = min(self._cache_first, index)
         self._terms.truncate_from(index)
+        self._sizes.truncate_from(index)
         self.memberships.truncate_from(index)
         if index <= self._synced_index:
             self._truncated_from = index
@@ -255,6 +255,7 @@ class DurableLog:
             self._cache_size_bytes -= len(self._cache.pop(each))
         self._cache_first = max(self._cache_first, index)
         self._terms.drop_before(index)
+        self._sizes.drop_before(index)
         self.memberships.drop_before(index)
 
     def _span(self) -> str:
@@ -290,8 +291,7 @@ class DurableLog:
             term_at = self._terms.term_at
             for index in range(self._synced_index + 1, self.last_index + 1):
                 puts.append((entry_key(index, term_at(index) or 0), self._cache[index]))
-            bounds = _BOUNDS.pack(FORMAT, self.first_index, self.last_index, self.last_term)
-            puts.append((_BOUNDS_KEY, _sealed(bounds)))
+            puts.append(bounds_row(self.first_index, self.last_index, self.last_term))
             base = self.memberships.at(self.first_index) if self._deleted_from is not None else None
             if base is not None:
                 puts.append(membership_row(base))

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from consensus import limits
 from consensus.errors import MalformedMessage, VersionsDoNotMeet
 from consensus.membership import INCARNATION_SIZE_BYTES, Membership
+from consensus.snapshot import Digest, Snapshot
 
 PROTOCOL_VERSION_MIN = 2
 PROTOCOL_VERSION_MAX = 2
@@ -151,9 +152,34 @@ class Contacts(Struct, frozen=True, tag=17, array_like=True, forbid_unknown_fiel
     membership: Membership
 
 
+class InstallSnapshot(Struct, frozen=True, tag=18, array_like=True, forbid_unknown_fields=True, gc=False):
+    """A chunk of a snapshot (thesis section 5.3): the `data` of `snapshot` from `offset` on, and its CRC-32.
+
+    Without data it asks how much the follower has. It proves nothing about the follower's log (F1).
+    """
+
+    term: Count
+    snapshot: Snapshot
+    offset: Count
+    checksum: Count
+    data: Annotated[bytes, Meta(max_length=limits.SNAPSHOT_CHUNK_SIZE_BYTES)]
+
+
+class SnapshotResponse(Struct, frozen=True, tag=19, array_like=True, forbid_unknown_fields=True, gc=False):
+    """The answer to InstallSnapshot by a follower that needs the snapshot `digest`: it keeps `offset` bytes.
+
+    `accepted` says that the chunk was the next one. Whoever does not need it answers with AppendResponse.
+    """
+
+    term: Count
+    digest: Digest
+    accepted: bool
+    offset: Count
+
+
 Greeting: TypeAlias = Hello | Welcome
-Answer: TypeAlias = VoteResponse | AppendResponse | PreVoteResponse
-Message: TypeAlias = Answer | RequestVote | Append | PreVote | TimeoutNow | Contacts
+Answer: TypeAlias = VoteResponse | AppendResponse | PreVoteResponse | SnapshotResponse
+Message: TypeAlias = Answer | RequestVote | Append | PreVote | TimeoutNow | InstallSnapshot | Contacts
 
 _encoder = msgspec.msgpack.Encoder()
 _message_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

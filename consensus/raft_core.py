@@ -17,10 +17,12 @@ from consensus.messages import (
     Append,
     AppendResponse,
     Contacts,
+    InstallSnapshot,
     Message,
     PreVote,
     PreVoteResponse,
     RequestVote,
+    SnapshotResponse,
     TimeoutNow,
     VoteResponse,
 )
@@ -130,6 +132,10 @@ class RaftCore(MembershipChanges):
         terms = follower.terms_of(message) if isinstance(message, Append) else []
         if isinstance(message, AppendResponse) and message.term == self.term:
             self._check_answer(message)
+        if isinstance(message, InstallSnapshot):
+            follower.check_chunk(message)
+        if isinstance(message, SnapshotResponse) and message.term == self.term:
+            self._check_snapshot_answer(message)
         if isinstance(message, RequestVote) and self._disregards(message):
             return
         try:
@@ -144,6 +150,10 @@ class RaftCore(MembershipChanges):
                     self._on_append(node, message, terms)
                 case AppendResponse():
                     self._on_append_response(node, message)
+                case InstallSnapshot():
+                    self._on_install_snapshot(node, message)
+                case SnapshotResponse():
+                    self._on_snapshot_response(node, message)
                 case RequestVote():
                     self._on_request_vote(node, message)
                 case VoteResponse():

@@ -8,22 +8,28 @@ F1..F12 are the numbers of CONSENSUS.md; "thesis" is Diego Ongaro, "Consensus: B
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
 
-from consensus import follower, limits, membership, record
-from consensus.config import Role, Timing
+from consensus import follower, limits, membership, membership_history, record
+from consensus.budget import Budget
+from consensus.config import CatchUp, Role, Timing
 from consensus.election import Elections
 from consensus.errors import InvariantBroken, LogCorrupt, MalformedMessage, ReplicaStopped, TransferFailed
 from consensus.leader import Followers, Standing
 from consensus.log import DurableLog
 from consensus.membership import Membership
-from consensus.messages import Append, AppendResponse, TimeoutNow
+from consensus.messages import Append, AppendResponse, InstallSnapshot, SnapshotResponse, TimeoutNow
 from consensus.record import Kind
+from consensus.snapshot import Snapshot, SnapshotFailed, SnapshotSink, SnapshotSource
+from consensus.snapshot_streams import SnapshotStreams
 from consensus.state_machine import StateMachine
 from consensus.stock import Node
 from consensus.transfer import Transfer
 from consensus.waiting import Proposals, Reads
+
+logger = logging.getLogger(__name__)
 
 
 class RaftRules(Elections):
@@ -39,6 +45,9 @@ class RaftRules(Elections):
         timing: Timing,
         clock: Callable[[], float],
         rng: random.Random,
+        catch_up: CatchUp | None = None,
+        snapshot_source: SnapshotSource | None = None,
+        snapshot_sink: SnapshotSink | None = None,
     ) -> None:
         self.proposals = Proposals()
         self.reads = Reads()
@@ -48,8 +57,18 @@ class RaftRules(Elections):
         self._no_op_index = 0
         self._transfer: Transfer | None = None
         super().__init__(node_id, bootstrap, log=log, timing=timing, clock=clock, rng=rng)
-        self._followers = Followers(node_id, log, self._outbox)
+        self._catch_up = catch_up or CatchUp()
+        self._snapshot_sink = snapshot_sink
+        self._keeps_for_all = snapshot_source is None
+        self._snapshot_unkept: str | None = None
+        self._followers = self._new_followers(snapshot_source)
         self._resume()
+
+    def _new_followers(self, source: SnapshotSource | None) -> Followers:
+        log, outbox, clock = self._log, self._outbox, self._clock
+        budget = Budget(self._catch_up.rate_bytes_s, clock)
+        streams = None if source is None else SnapshotStreams(source, log, outbox, budget, clock)
+        return Followers(self.node_id, log, outbox, clock=clock, budget=budget, streams=streams)
 
     def _resume(self) -> None:
         """Applied entries are never applied again; they were committed (thesis section 3.8)."""
@@ -94,6 +113,7 @@ class RaftRules(Elections):
             # Section 6.2: a leader without a quorum steps down, so that clients are not kept waiting.
             self.proposals.fail("this node lost the leadership")
             self.reads.fail("this node lost the leadership")
+            self._followers.reset()
         self._retain_index = 0
 
     def _become_leader(self) -> None:
@@ -149,7 +169,45 @@ class RaftRules(Elections):
                 self.commit_index, min(message.commit_index, answer.log_index)
             )
             self._retain_index = max(self._retain_index, message.retain_index)
+            if self._snapshot_sink is not None:
+                self._snapshot_sink.discard()  # The log goes on, so no snapshot is needed.
         self._outbox.put(node.id, AppendResponse(self.term, *answer, message.round))
+
+    def _on_install_snapshot(self, node: Node, message: InstallSnapshot) -> None:
+        """Thesis section 5.3, with F1, F4 and F5: whoever needs the snapshot keeps the chunk, and nothing of
+        it counts before the node has been started again with all of it."""
+        digest = message.snapshot.digest
+        if message.term < self.term:
+            self._outbox.put(node.id, SnapshotResponse(self.term, digest, False, 0))
+            return
+        if self.leads:
+            raise InvariantBroken(f"{node.id} and {self.node_id} both lead term {self.term}")
+        self._follow(node)
+        held = follower.held_of(self._log, self.commit_index, message.snapshot)
+        if held is None:
+            kept = self._keep_chunk(message)
+            self._outbox.put(node.id, SnapshotResponse(self.term, digest, *kept))
+            return
+        self._SyncObj__raftCommitIndex = max(self.commit_index, held)
+        if self._snapshot_sink is not None:
+            self._snapshot_sink.discard()
+        self._outbox.put(node.id, AppendResponse(self.term, True, held, 0, 0, 0))
+
+    def _keep_chunk(self, message: InstallSnapshot) -> follower.Kept:
+        """What cannot be kept (the disk is full) is asked for again with each heartbeat; reported once."""
+        if self._snapshot_sink is None:
+            return follower.Kept(False, 0)
+        try:
+            return follower.keep_chunk(self._snapshot_sink, message)
+        except SnapshotFailed as error:
+            if self._snapshot_unkept != str(error):
+                self._snapshot_unkept = str(error)
+                logger.error("the snapshot that this node needs cannot be kept: %s", error)
+            return follower.Kept(False, 0)
+
+    def needs(self, snapshot: Snapshot) -> bool:
+        """Whether to install a snapshot that was received is still right (F4, F5)."""
+        return follower.held_of(self._log, self.commit_index, snapshot) is None
 
     # Replication, the leader's side.
 
@@ -161,9 +219,22 @@ class RaftRules(Elections):
             self._answered_at[node.id] = self._clock()
             self._followers.answered(node.id, message)
 
+    def _on_snapshot_response(self, node: Node, message: SnapshotResponse) -> None:
+        if self.leads and message.term == self.term and node.id in self._followers:
+            self._answered_at[node.id] = self._clock()
+            self._followers.snapshot_answered(node.id, message)
+
+    def _membership_at(self, index: int) -> bytes:
+        entry = self._log.memberships.at(index)
+        return b"" if entry is None else membership_history.encode(entry)
+
     def _check_answer(self, message: AppendResponse) -> None:
         if self.leads and message.log_index > self._log.last_index:
             raise MalformedMessage(f"an answer for entry {message.log_index}, which was never sent")
+
+    def _check_snapshot_answer(self, message: SnapshotResponse) -> None:
+        if self.leads and message.offset > self._followers.snapshot_size(message.digest):
+            raise MalformedMessage(f"it keeps {message.offset} bytes, more than the snapshot has")
 
     def _SyncObj__sendAppendEntries(self) -> None:
         """Thesis sections 3.5 and 10.2: new entries go at once, heartbeats when due, never one more
@@ -172,6 +243,7 @@ class RaftRules(Elections):
         heartbeat = now > self._SyncObj__newAppendEntriesTime
         if heartbeat:
             self._SyncObj__newAppendEntriesTime = now + self._timing.heartbeat_s
+            self._followers.advance_snapshots(self._machine.applied_index, self._membership_at)
         retain_index = min(self._log.synced_index, self._followers.match_index_min(self._log.synced_index))
         self._retain_index = max(self._retain_index, retain_index)
         standing = self._standing()
@@ -294,14 +366,20 @@ class RaftRules(Elections):
         self.proposals.applied(index, self._log.term_at(index), result)
 
     def _SyncObj__tryLogCompaction(self) -> None:
-        """Deletes what every member has and this one applied, in one atomic batch (F6; thesis chapter 5).
-
-        There are no snapshots: a member that is down keeps the log of the others growing.
-        """
+        """Deletes the beginning of the log in one atomic batch (F6; thesis chapter 5): what every member has,
+        and what is more than is kept for those that have not; they get a snapshot."""
+        log, sizes = self._log, self._log.sizes
         index = min(self._retain_index, self.applied_index) - limits.LOG_RETAINED_ENTRIES
-        if index - self._log.first_index < limits.LOG_COMPACTION_STEP_ENTRIES:
+        retained_size_bytes = self._catch_up.log_retained_size_bytes
+        if not self._keeps_for_all and sizes.total > retained_size_bytes:
+            outgrown = sizes.first_within(limits.LOG_PINNED_FACTOR * retained_size_bytes)
+            pinned = self._followers.pinned_index(log.last_index) if self.leads else log.last_index
+            index = max(index, min(sizes.first_within(retained_size_bytes), max(pinned, outgrown)))
+        step_size_bytes = min(limits.LOG_COMPACTION_STEP_SIZE_BYTES, retained_size_bytes)
+        few = index - log.first_index < limits.LOG_COMPACTION_STEP_ENTRIES
+        if few and (index <= log.first_index or sizes.before(index) < step_size_bytes):
             return
         # Entries behind the last one applied to the state machine may be needed again after a crash.
         index = min(index, self._machine.applied_index)
-        if index > self._log.first_index:
-            self._log.delete_before(index)
+        if index > log.first_index:
+            log.delete_before(index)

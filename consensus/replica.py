@@ -14,10 +14,12 @@ from collections.abc import Callable
 
 from consensus.config import MemberStatus, Peer, ReplicaConfig, ReplicaStatus, Role, Timing
 from consensus.errors import MalformedMessage, ReplicaStopped
-from consensus.log import DurableLog, LogStore
+from consensus.log import DurableLog
+from consensus.log_store import LogStore
 from consensus.membership import Member, Membership, MembershipInvalid, MembershipRefused
 from consensus.messages import Message
 from consensus.raft_core import RaftCore
+from consensus.snapshot import Snapshot, SnapshotSink, SnapshotSource
 from consensus.state_machine import StateMachine
 from consensus.tls import CredentialFiles, MutualTls
 from consensus.transport import Counters, TcpTransport
@@ -49,6 +51,8 @@ class Replica:
     `on_fatal` is called once, with the reason, when this member has stopped itself: its log or state machine
     failed, or an invariant broke. The process should end. `clock` (monotonic seconds, default: the loop's)
     and `rng` exist for simulation. `tls` secures every connection; without it they are plain TCP.
+    With `snapshot_source` the log is kept within bounds for members that lag, and who needs more gets a
+    snapshot; `snapshot_sink` is for the snapshots that this member gets.
     `listen_socket` is a bound socket to listen on instead of the address in `config`.
     """
 
@@ -61,6 +65,8 @@ class Replica:
         *,
         clock: Callable[[], float] | None = None,
         rng: random.Random | None = None,
+        snapshot_source: SnapshotSource | None = None,
+        snapshot_sink: SnapshotSink | None = None,
         tls: MutualTls | None = None,
         listen_socket: socket.socket | None = None,
     ) -> None:
@@ -70,6 +76,8 @@ class Replica:
         self._on_fatal = on_fatal
         self._clock = clock
         self._rng = rng or random.Random()
+        self._snapshot_source = snapshot_source
+        self._snapshot_sink = snapshot_sink
         self._transport = TcpTransport(config, self, rng=self._rng, tls=tls, listen_socket=listen_socket)
         self._leadership_callbacks: list[Callable[[bool], None]] = []
         self._membership_callbacks: list[Callable[[Membership], None]] = []
@@ -94,6 +102,9 @@ class Replica:
             timing=self._config.timing,
             clock=self._clock or self._loop.time,
             rng=self._rng,
+            catch_up=self._config.catch_up,
+            snapshot_source=self._snapshot_source,
+            snapshot_sink=self._snapshot_sink,
         )
         self._memberships = self._core.known_memberships
         await self._transport.start(self._core.incarnation, self._config.addresses(*self._memberships))
@@ -159,6 +170,11 @@ class Replica:
         core.transfer(target_id, future)
         self._schedule()
         return str(await future)
+
+    def needs(self, snapshot: Snapshot) -> bool:
+        """Whether this member, stopped or not, needs the snapshot that its sink has. To be asked again once
+        it is stopped: until then its log may have gone on by itself."""
+        return self._core is not None and self._core.needs(snapshot)
 
     # Membership, one change at a time (Raft thesis chapter 4).
 

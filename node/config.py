@@ -114,6 +114,10 @@ class Config:
         Commands that may wait for group commit before new ones are refused.
     entries_in_flight_max
         Raft entries proposed and not applied yet.
+    catch_up_rate_mib_s
+        MiB a second that this node, when it leads, sends at most to nodes that are far behind, over all.
+    log_retained_mib
+        MiB of log kept for nodes that are behind or down; who needs more gets a snapshot.
     log_level
         What to log on stderr, as JSON lines.
     """
@@ -145,6 +149,8 @@ class Config:
     commit_timeout_s: float = limits.COMMIT_TIMEOUT_S
     pending_commands_max: int = limits.PENDING_COMMANDS_MAX
     entries_in_flight_max: int = limits.ENTRIES_IN_FLIGHT_MAX
+    catch_up_rate_mib_s: int = limits.CATCH_UP_RATE_MIB_S
+    log_retained_mib: int = limits.LOG_RETAINED_MIB
     log_level: LogLevel = "info"
 
     def __post_init__(self) -> None:
@@ -156,6 +162,8 @@ class Config:
         _check_range("commit_timeout_s", self.commit_timeout_s, 0.1, 600)
         _check_range("pending_commands_max", self.pending_commands_max, 1, 1_000_000)
         _check_range("entries_in_flight_max", self.entries_in_flight_max, 1, 64)
+        _check_range("catch_up_rate_mib_s", self.catch_up_rate_mib_s, 1, 10_000)
+        _check_range("log_retained_mib", self.log_retained_mib, 1, 65_536)
         if not self.peers and not self.join:
             object.__setattr__(self, "peers", (self._alone(),))
         self._check_peers()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from consensus.config import Peer, ReplicaConfig, Timing
-from consensus.log import LogStore
+from consensus.log_store import LogStore
 from consensus.membership import Member
 from consensus.replica import Replica
 from consensus.tls import MutualTls

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 from consensus import record
 from consensus.config import Timing
 from consensus.errors import ConsensusError
-from consensus.log import DurableLog, LogStore, membership_row
+from consensus.log import DurableLog, membership_row
+from consensus.log_store import LogStore
 from consensus.membership import Member, Membership
 from consensus.membership_history import MembershipEntry
 from consensus.messages import (
@@ -70,12 +72,19 @@ class Bench:
     """A member n0 of a cluster, its store in `path`, and shorthands for what its peers would do.
 
     Its log begins with entry 1 and a membership of `size` voters, without which nobody is elected by a
-    majority; with `bootstrap`, it is empty.
+    majority; with `bootstrap`, it is empty. `settings` go to the core.
     """
 
     def __init__(
-        self, path: Path, size: int = 3, machine: StateMachine | None = None, *, bootstrap: bool = False
+        self,
+        path: Path,
+        size: int = 3,
+        machine: StateMachine | None = None,
+        *,
+        bootstrap: bool = False,
+        **settings: Any,
     ) -> None:
+        self.settings = settings
         self.store = RocksStore(path)
         if not bootstrap:
             log = DurableLog(self.store)
@@ -98,6 +107,7 @@ class Bench:
             timing=TIMING,
             clock=self.clock,
             rng=random.Random(1),
+            **self.settings,
         )
         for peer_id in ids[1:]:
             core.peer_greeted(peer_id, members(self.size, known=True)[peer_id].incarnation)

@@ -30,7 +30,9 @@ class KeptTransport(Transport):  # type: ignore[misc]
 class StockNode:
     """The stock engine as one of n0, n1, n2."""
 
-    def __init__(self, journal_file: Path | None = None, node_id: str = "n0") -> None:
+    def __init__(
+        self, journal_file: Path | None = None, dump_file: Path | None = None, *, node_id: str = "n0"
+    ) -> None:
         self.transport = KeptTransport()
         self.peers = {peer_id: Node(peer_id) for peer_id in ("n0", "n1", "n2") if peer_id != node_id}
         conf = SyncObjConf(
@@ -38,6 +40,7 @@ class StockNode:
             commandsWaitLeader=False,
             dynamicMembershipChange=True,
             journalFile=None if journal_file is None else str(journal_file),
+            fullDumpFile=None if dump_file is None else str(dump_file),
         )
         self.engine: Any = SyncObj(
             Node(node_id), list(self.peers.values()), conf=conf, transport=self.transport
