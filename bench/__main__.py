@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import uvloop
 from cyclopts import App, Parameter, validators
 
-from bench import etcd, flights, limits, memory, report, throughput
+from bench import catch_up, etcd, flights, limits, memory, report, throughput
 from bench.connection import BenchmarkError
 from bench.peer import Peer
 from bench.stele import Stele
@@ -85,6 +85,31 @@ def memory_command(*, documents: Documents = limits.MEMORY_DOCUMENTS, data: Path
         print(f"\nHighest memory of a node: {highest / 1e6:.0f} MB; the bound is {bound / 1e6:.0f} MB")
         if highest > bound:
             raise BenchmarkError("a node took more memory than it may")
+
+    _with_clusters(measured, data, only="stele")
+
+
+@app.command(name="catchup")
+def catch_up_command(
+    *,
+    writes: Documents = limits.CATCH_UP_WRITES,
+    seconds: Seconds = limits.SECONDS_A_MEASUREMENT,
+    data: Path | None = None,
+) -> None:
+    """Let a follower of Stele miss writes, and measure single puts while it catches up.
+
+    Parameters
+    ----------
+    writes: how many documents it misses
+    seconds: how long each other measurement takes
+    data: folder for the cluster's data; by default one under var/, removed at the end
+    """
+
+    async def measured(peers: Sequence[Peer], notes: list[str]) -> None:
+        (stele,) = peers
+        if not isinstance(stele, Stele):
+            raise BenchmarkError("only Stele's followers are measured")
+        await catch_up.run(stele, writes, seconds, lambda text: print(text, flush=True))
 
     _with_clusters(measured, data, only="stele")
 

@@ -74,6 +74,13 @@ class Stele:
             await asyncio.sleep(0.1)
         raise BenchmarkError("no Stele node leads")
 
+    async def follower(self) -> tuple[str, int]:
+        """Name and process of a node that does not lead, and that clients are not sent to."""
+        leader = await self.leader()
+        nodes = self._ready()["nodes"]
+        chosen = next(each for each in reversed(nodes) if address_of(each["http"]) != leader)
+        return chosen["id"], chosen["pid"]
+
     def pids(self) -> Sequence[int]:
         return [node["pid"] for node in self._ready()["nodes"]]
 

@@ -147,7 +147,11 @@ class Members:
         return int(answer["size"]) if status == 200 else -1
 
     def caught_up(self, node_id: str, leader: str) -> bool:
-        return self.size(node_id) == self.size(leader) > 0
+        """Whether a node shows what the leader does, and the leader knows that it has the whole log."""
+        status, cluster = self.ask(leader, "GET", "/v1/cluster")
+        (member,) = [each for each in cluster["nodes"] if each["id"] == node_id]
+        known = status == 200 and member.get("match_index") == cluster["commit_index"]
+        return known and self.size(node_id) == self.size(leader) > 0
 
     def export(self, node_id: str) -> list[bytes]:
         connection = HTTPConnection("127.0.0.1", self.http[node_id], timeout=60)
