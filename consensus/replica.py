@@ -230,6 +230,7 @@ class Replica:
                 voter=member.voter,
                 caught_up=core.caught_up(member.id),
                 last_heard_s=core.last_heard_s(member.id),
+                snapshotting=core.snapshotting(member.id),
             )
             for member in core.membership.members
         )
