@@ -57,6 +57,6 @@ async def _caught_up(peer: Stele, follower_id: str) -> bool:
         await asyncio.sleep(0.1)
         return False
     cluster = json.loads(body)
-    (member,) = [each for each in cluster["nodes"] if each["id"] == follower_id]
+    (member,) = [each for each in cluster["members"] if each["id"] == follower_id]
     behind: int = cluster["commit_index"] - member.get("match_index", 0)
     return behind <= limits.CATCH_UP_LAG_ENTRIES

@@ -68,7 +68,7 @@ class Stele:
         while time.monotonic() < deadline_s:
             status, body = await ask(first, request("GET", "/v1/cluster"))
             cluster = json.loads(body) if status == 200 else {}
-            for node in cluster.get("nodes", []):
+            for node in cluster.get("members", []):
                 if node["id"] == cluster["leader"]:
                     return address_of(node["http"])
             await asyncio.sleep(0.1)

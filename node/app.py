@@ -11,8 +11,8 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import NoReturn
-from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -35,6 +35,7 @@ from node.http.openapi import build_document
 from node.http.routes import ROUTES
 from node.http.server import Dispatcher, HttpServer
 from node.http.services import Services
+from node.membership import MembershipWatch
 from node.reads import Reads
 from node.snapshots import Sink, Source
 from node.stamps import Stamps
@@ -92,10 +93,11 @@ class Node:
                 config=config,
                 store=store,
                 replica=replica,
+                membership=MembershipWatch(replica, metrics.membership_changes.inc),
                 committer=committer,
                 reads=Reads(replica, store, machine),
                 checkpoints=Checkpoints(store, config.cluster, log_key),
-                forwarder=Forwarder(config.node_id, {peer.id: peer.http_url for peer in config.peers}),
+                forwarder=Forwarder(config.node_id, partial(_http_url, replica, config)),
                 stamps=Stamps(),
                 metrics=metrics,
                 openapi_document=encode(build_document(ROUTES, version=node.__version__)),
@@ -106,6 +108,7 @@ class Node:
             raise
         metrics.registry.register(Readings(lambda: node_readings(replica, committer, store)))
         replica.on_leadership(lambda leads: _log.info("leadership", leads=leads))
+        self.services.membership.start()
         try:
             await self._serve_http()
         except BaseException:
@@ -154,7 +157,7 @@ class Node:
     async def _hand_over(self) -> None:
         """A leader that is told to stop chooses its successor, so that nobody has to notice its death."""
         replica = self.services.replica
-        if not replica.is_leader or len(self.config.peers) == 1:
+        if not replica.is_leader or len(replica.membership.voters) == 1:
             return
         try:
             _log.info("leadership handed over", to=await replica.transfer_leadership())
@@ -208,24 +211,30 @@ class Node:
 
 
 def _replica_config(config: Config) -> ReplicaConfig:
+    peers = [
+        ReplicaPeer(id=peer.id, host=peer.raft_host, port=peer.raft_port, zone=peer.zone, http=peer.http_url)
+        for peer in config.peers
+    ]
+    if all(peer.id != config.node_id for peer in peers):
+        # It joins: where the others will find it, the cluster is told when it is added.
+        peers.append(ReplicaPeer(config.node_id, config.raft_host, config.raft_port, config.zone))
     return ReplicaConfig(
         cluster=config.cluster,
         node_id=config.node_id,
-        peers=tuple(
-            ReplicaPeer(
-                id=peer.id,
-                host=peer.raft_host,
-                port=peer.raft_port,
-                zone=peer.zone,
-                http=urlsplit(peer.http_url).netloc,
-            )
-            for peer in config.peers
-        ),
+        peers=tuple(peers),
         join=config.join,
         listen_host=config.raft_host,
         listen_port=config.raft_port,
         catch_up=CatchUp(config.catch_up_rate_mib_s << 20, config.log_retained_mib << 20),
     )
+
+
+def _http_url(replica: Replica, config: Config, node_id: str) -> str | None:
+    """Where a node's HTTP API is. A node that was just added has the log's membership last of all."""
+    member = replica.membership.get(node_id)
+    if member is not None:
+        return member.http
+    return next((peer.http_url for peer in config.peers if peer.id == node_id), None)
 
 
 def _mutual_tls(config: Config) -> MutualTls | None:

@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from cyclopts import Parameter, Token
 
+from consensus.limits import ADDRESS_LENGTH_MAX
 from node import limits
 
+# A host name (internationalised ones in their ASCII form), an IPv4 address, or an IPv6 address in brackets.
+_HOST = r"(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])"
+_ADDRESS = re.compile(_HOST + r":(?P<port>[0-9]{1,5})")
+_HTTP_URL = re.compile("https?://" + _HOST + r"(?::(?P<port>[0-9]{1,5}))?")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -53,20 +57,11 @@ class Peer:
         if len(parts) != 4:
             raise ConfigInvalid(f"peers: {text!r} is not of the form id,zone,raft-host:port,http-url")
         identifier, zone, raft, http_url = parts
-        host, separator, port = raft.rpartition(":")
-        if not separator or not port.isascii() or not port.isdigit():
-            raise ConfigInvalid(f"peers: {raft!r} is not host:port")
-        return cls(
-            id=identifier,
-            zone=zone,
-            raft_host=host.strip("[]"),
-            raft_port=int(port),
-            http_url=http_url.rstrip("/"),
-        )
+        host, port = parse_address("peers", raft)
+        return cls(id=identifier, zone=zone, raft_host=host, raft_port=port, http_url=http_url.rstrip("/"))
 
     def __str__(self) -> str:
-        host = f"[{self.raft_host}]" if ":" in self.raft_host else self.raft_host
-        return f"{self.id},{self.zone},{host}:{self.raft_port},{self.http_url}"
+        return f"{self.id},{self.zone},{address(self.raft_host, self.raft_port)},{self.http_url}"
 
 
 def _parse_peers(_type: Any, tokens: Sequence[Token]) -> tuple[Peer, ...]:
@@ -97,11 +92,11 @@ class Config:
     raft_port
         Port of replication.
     peers
-        Every node, this one included: id,zone,raft-host:port,http-url. Without it, a cluster of one. They
-        are the voters of a new cluster; later members are added through the API.
+        The nodes that found the cluster, this one included: id,zone,raft-host:port,http-url. Without it, a
+        cluster of one. What is added and removed later, the cluster remembers by itself.
     join
-        Do not form a new cluster with the peers; wait until an existing one adds this node. The peers are
-        then only where to find it. Without effect once this node has been added.
+        Found nothing: wait until a cluster that exists adds this node (stele cluster add). Its peers are then
+        some of that cluster's members. Without effect once the node has been added.
     log_key_file
         PEM file of the cluster's Ed25519 log key, which signs checkpoints. The same on every node.
     raft_ca_file
@@ -169,36 +164,42 @@ class Config:
         _check_range("entries_in_flight_max", self.entries_in_flight_max, 1, 64)
         _check_range("catch_up_rate_mib_s", self.catch_up_rate_mib_s, 1, 10_000)
         _check_range("log_retained_mib", self.log_retained_mib, 1, 65_536)
-        if not self.peers:
+        if not self.peers and not self.join:
             object.__setattr__(self, "peers", (self._alone(),))
         self._check_peers()
         self._check_listening()
 
     def _alone(self) -> Peer:
-        host = f"[{self.http_host}]" if ":" in self.http_host else self.http_host
         return Peer(
             id=self.node_id,
             zone=self.zone,
             raft_host=self.raft_host,
             raft_port=self.raft_port,
-            http_url=f"http://{host}:{self.http_port}",
+            http_url=f"http://{address(self.http_host, self.http_port)}",
         )
 
     def _check_peers(self) -> None:
-        if len(self.peers) > limits.PEERS_MAX:
-            raise ConfigInvalid(f"peers: at most {limits.PEERS_MAX}, got {len(self.peers)}")
+        if len(self.peers) > limits.VOTERS_MAX:
+            raise ConfigInvalid(f"peers: at most {limits.VOTERS_MAX}, got {len(self.peers)}")
         identifiers = [peer.id for peer in self.peers]
         if len(set(identifiers)) != len(identifiers):
             raise ConfigInvalid("peers: two of them have the same id")
-        if self.node_id not in identifiers:
-            raise ConfigInvalid(f"peers: this node, {self.node_id!r}, is not among {', '.join(identifiers)}")
+        if self.join and not self.other_peers:
+            raise ConfigInvalid("join: needs peers, at least one other node that is a member already")
+        if self.node_id not in identifiers and not self.join:
+            raise ConfigInvalid(
+                f"peers: this node, {self.node_id!r}, is not among {', '.join(identifiers)}; "
+                "to be added to a cluster that exists, it needs join = true"
+            )
         for peer in self.peers:
             check_identifier("peers", peer.id)
             check_identifier("peers", peer.zone)
             _check_port("peers", peer.raft_port)
-            url = urlsplit(peer.http_url)
-            if url.scheme not in ("http", "https") or not url.hostname or url.path or url.query:
-                raise ConfigInvalid(f"peers: {peer.http_url!r} is not an http URL without a path")
+            check_http_url("peers", peer.http_url)
+
+    @property
+    def other_peers(self) -> tuple[Peer, ...]:
+        return tuple(peer for peer in self.peers if peer.id != self.node_id)
 
     def _check_listening(self) -> None:
         if not self.insecure and not is_loopback(self.http_host):
@@ -249,6 +250,26 @@ def check_identifier(field: str, value: str) -> None:
         raise ConfigInvalid(
             f"{field}: {value!r} must be 1 to 63 letters, digits, '_', '.' or '-', a letter or digit first"
         )
+
+
+def address(host: str, port: int) -> str:
+    """`host:port`, an IPv6 address in brackets (RFC 3986, section 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def parse_address(field: str, text: str) -> tuple[str, int]:
+    """Host and port of `host:port`, the host without brackets. Raises ConfigInvalid."""
+    found = _ADDRESS.fullmatch(text)
+    if found is None or len(found["host"]) > ADDRESS_LENGTH_MAX:
+        raise ConfigInvalid(f"{field}: {text!r} is not host:port")
+    return found["host"].strip("[]"), int(found["port"])
+
+
+def check_http_url(field: str, text: str) -> None:
+    """The address of an HTTP API. Raises ConfigInvalid."""
+    found = _HTTP_URL.fullmatch(text)
+    if found is None or len(text) > ADDRESS_LENGTH_MAX or not 1 <= int(found["port"] or 80) <= 65_535:
+        raise ConfigInvalid(f"{field}: {text!r} is not an http URL without a path")
 
 
 def _check_port(field: str, value: int) -> None:

@@ -210,7 +210,23 @@ class DemoCluster:
                         return
             except aiohttp.ClientError:
                 pass  # it does not listen yet
+            if await self._was_removed(session, peer):
+                _say(f"{peer.id} was removed from the cluster; it runs, and takes no part")
+                return
             await asyncio.sleep(0.05)
+
+    async def _was_removed(self, session: aiohttp.ClientSession, peer: Peer) -> bool:
+        """Whether another node that serves knows a membership without it."""
+        for other in self._peers:
+            if other is not peer and other.id not in self._supervisor.given_up:
+                try:
+                    async with session.get(f"{other.http_url}/v1/cluster?consistency=strong") as response:
+                        if response.status == 200:
+                            members = (await response.json())["members"]
+                            return all(member["id"] != peer.id for member in members)
+                except aiohttp.ClientError:
+                    continue  # it does not listen yet
+        return False
 
     async def _make_ledger(self, session: aiohttp.ClientSession, with_sample: bool) -> str:
         """Create the ledger and its table where they are missing; returns the ledger's verifier key."""

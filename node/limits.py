@@ -126,8 +126,14 @@ SHUTDOWN_REQUESTS_TIMEOUT_S = 5.0
 SHUTDOWN_COMMITS_TIMEOUT_S = 3.0
 KEEPALIVE_TIMEOUT_S = 75.0
 LISTEN_BACKLOG = 1_024
-PEERS_MAX = 9
+VOTERS_MAX = 9
 """More voters make every commit slower and no safer in practice."""
+
+MEMBER_SILENCE_S_MAX = 3.0
+"""A member that the leader has not heard for this long is not healthy. Heartbeats go ten times a second."""
+
+MEMBERSHIP_SETTLE_TIMEOUT_S = 3.0
+"""How long a change of the membership waits for the one before it."""
 
 GARBAGE_THRESHOLD_OBJECTS = 50_000
 """New objects before Python looks for cycles. Requests make thousands that live for a moment without any."""
@@ -146,7 +152,7 @@ CERTIFICATE_EXPIRES_SOON_S = 14 * 86_400
 
 # --- demo cluster -----------------------------------------------------------------------------
 
-DEMO_NODES_MAX = PEERS_MAX
+DEMO_NODES_MAX = VOTERS_MAX
 DEMO_CERTIFICATE_RENEWAL_DAYS = 90
 """A demo that starts renews certificates that have no more left than this."""
 DEMO_RESTART_DELAY_S = 0.2

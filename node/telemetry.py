@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from consensus.config import Role
+from consensus.config import ReplicaStatus, Role
 from consensus.replica import Replica
 from node.committer import Committer
 from storage.store import Store
@@ -86,6 +86,11 @@ class Metrics:
         )
         self.bulk_accepted = lines.labels("accepted")
         self.bulk_refused = lines.labels("refused")
+        self.membership_changes = Counter(
+            "stele_raft_membership_changes",
+            "Memberships that this node has come to use since it started.",
+            registry=self.registry,
+        )
         self.requests_in_flight = Gauge(
             "stele_http_requests_in_flight", "Requests being handled.", registry=self.registry
         )
@@ -134,11 +139,6 @@ def node_readings(replica: Replica, committer: Committer, store: Store) -> list[
     """What the parts of a node have to say about themselves."""
     status = replica.status()
     role = status.role.name.lower()
-    followers = [
-        ((member.id,), float(status.last_index - member.match_index))
-        for member in status.members
-        if member.match_index is not None and member.id != status.node_id
-    ]
     return [
         _single("stele_commit_pending_commands", "Commands waiting for a group.", committer.pending_commands),
         _single(
@@ -155,12 +155,7 @@ def node_readings(replica: Replica, committer: Committer, store: Store) -> list[
             ("role",),
             [((each.name.lower(),), float(each.name.lower() == role)) for each in Role],
         ),
-        Measurement(
-            "stele_raft_follower_lag_entries",
-            "Entries a follower is behind; the leader knows.",
-            ("peer",),
-            followers,
-        ),
+        *membership_readings(status),
         Measurement(
             "stele_ledger_blocks",
             "Blocks of a ledger's journal.",
@@ -168,6 +163,56 @@ def node_readings(replica: Replica, committer: Committer, store: Store) -> list[
             [((ledger.name,), float(ledger.size)) for ledger in store.ledgers()],
         ),
     ]
+
+
+def membership_readings(status: ReplicaStatus) -> list[Measurement]:
+    """Who belongs to the cluster, and how far each is, as this node sees it."""
+    others = [member for member in status.members if member.id != status.node_id]
+    own = [member.voter for member in status.members if member.id == status.node_id]
+    voters = sum(member.voter for member in status.members)
+    return [
+        Measurement(
+            "stele_raft_members",
+            "Members of the cluster: voters, and learners, which get the log and do not count.",
+            ("kind",),
+            [(("voter",), float(voters)), (("learner",), float(len(status.members) - voters))],
+        ),
+        _single("stele_raft_is_voter", "1 if this node has a vote.", any(own)),
+        _single("stele_raft_is_member", "1 if this node is in the membership it knows.", bool(own)),
+        _single("stele_raft_membership_index", "Entry that holds the membership.", status.membership_index),
+        _single(
+            "stele_raft_membership_pending",
+            "1 while a change of the membership is not committed.",
+            status.change_pending,
+        ),
+        Measurement(
+            "stele_raft_member_connected",
+            "1 if this node is connected to the member.",
+            ("peer",),
+            [((member.id,), float(member.connected)) for member in others],
+        ),
+        Measurement(
+            "stele_raft_member_snapshotting",
+            "1 while a snapshot is on its way to the member; the leader knows.",
+            ("peer",),
+            [((member.id,), float(member.snapshotting)) for member in others],
+        ),
+        _lags(
+            "stele_raft_follower_lag_entries", "Entries a voter is behind; the leader knows.", True, status
+        ),
+        _lags(
+            "stele_raft_learner_lag_entries", "Entries a learner is behind; the leader knows.", False, status
+        ),
+    ]
+
+
+def _lags(name: str, help_text: str, voters: bool, status: ReplicaStatus) -> Measurement:
+    lags = [
+        ((member.id,), float(max(0, status.last_index - member.match_index)))
+        for member in status.members
+        if member.match_index is not None and member.voter == voters and member.id != status.node_id
+    ]
+    return Measurement(name, help_text, ("peer",), lags)
 
 
 def _single(name: str, help_text: str, value: float) -> Measurement:

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import cast
 
 from aiohttp import web
 from msgspec import UNSET
 
-from consensus.config import MemberStatus, ReplicaStatus
+from consensus.membership import Membership
 from node import limits
 from node.http import schemas
 from node.http.answers import answer_struct
 from node.http.bodies import parse_struct, read_body
+from node.http.cluster_view import cluster_view
+from node.http.parameters import Consistency, Query
 from node.http.problems import Problem
 from node.http.route import JSON, Answer, Call, Content, Route
 from node.http.services import Services
 
 
+class ClusterQuery(Query, kw_only=True, frozen=True):
+    consistency: Consistency = "snapshot"
+
+
 async def get_cluster(services: Services, call: Call) -> web.Response:
-    status = services.replica.status()
-    url_of_node = {peer.id: peer.http_url for peer in services.config.peers}
-    return answer_struct(
-        schemas.Cluster(
-            cluster=services.config.cluster,
-            node=services.config.node_id,
-            leader=status.leader_id,
-            term=status.term,
-            nodes=[_member(status, member, url_of_node.get(member.id, "")) for member in status.members],
-            commit_index=status.commit_index,
-            applied_index=status.applied_index,
-        )
-    )
+    """Strong: by a leader that has just confirmed that it is the leader; others pass the request on to it."""
+    if cast(ClusterQuery, call.parsed_query).consistency == "strong":
+        await services.reads.strong()
+    replica = services.replica
+    return answer_struct(cluster_view(services.config.cluster, replica.status(), replica.membership))
 
 
 async def post_transfer(services: Services, call: Call) -> web.Response:
@@ -40,36 +38,21 @@ async def post_transfer(services: Services, call: Call) -> web.Response:
     if body:
         asked, _ = parse_struct(body, schemas.Transfer, limits.SETTINGS_SIZE_BYTES_MAX)
     target_id = None if asked.target is UNSET else asked.target
-    if target_id is not None and all(peer.id != target_id for peer in services.config.peers):
-        raise Problem("invalid-field", f"there is no node {target_id!r}", field="target")
+    if target_id is not None:
+        _check_target(services.replica.membership, target_id)
     if target_id is not None and target_id == services.config.node_id:
         return answer_struct(schemas.Transferred(leader=target_id))
     leader_id = await services.replica.transfer_leadership(target_id)
     return answer_struct(schemas.Transferred(leader=leader_id))
 
 
-def _member(status: ReplicaStatus, member: MemberStatus, url: str) -> schemas.Member:
-    return schemas.Member(
-        id=member.id,
-        zone=member.zone,
-        http=url,
-        role=_role(status, member),
-        connected=member.connected or member.id == status.node_id,
-        match_index=UNSET if member.match_index is None else member.match_index,
-    )
-
-
-def _role(
-    status: ReplicaStatus, member: MemberStatus
-) -> Literal["leader", "follower", "candidate", "unknown"]:
-    if member.id == status.node_id:
-        if status.role.name == "LEADER":
-            return "leader"
-        return "candidate" if status.role.name == "CANDIDATE" else "follower"
-    if member.id == status.leader_id:
-        return "leader"
-    # Who else is a candidate right now, only he knows.
-    return "follower" if status.leader_id is not None else "unknown"
+def _check_target(membership: Membership, target_id: str) -> None:
+    """Raises Problem (invalid-field)."""
+    target = membership.get(target_id)
+    if target is None:
+        raise Problem("invalid-field", f"there is no node {target_id!r}", field="target")
+    if not target.voter:
+        raise Problem("invalid-field", f"{target_id!r} is a learner, and only voters lead", field="target")
 
 
 ROUTES = (
@@ -79,8 +62,11 @@ ROUTES = (
         get_cluster,
         operation_id="getCluster",
         summary="The cluster as the answering node sees it",
+        description="With consistency=strong, as the leader sees it: only the leader knows how far each "
+        "member is, and so which zone could fail without stopping the cluster.",
         tag="cluster",
-        answers={200: Answer("The nodes and their roles.", Content(JSON, schemas.Cluster))},
+        query=ClusterQuery,
+        answers={200: Answer("Members, zones and warnings.", Content(JSON, schemas.Cluster))},
     ),
     Route(
         "POST",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
-from consensus.errors import ConsensusError, NotLeader, TransferFailed
+from consensus.errors import ConsensusError, NotLeader, OutcomeUnknown, TooManyProposals, TransferFailed
+from consensus.membership import MembershipInvalid, MembershipRefused
 from node import limits
 from node.committer import CommandTooLarge, CommitUnknown, Overloaded, ShuttingDown
 from node.http.problems import Problem
+from node.membership import ChangeInProgress
 from node.reads import NotCaughtUp
 from storage.errors import BlockUnknown, LedgerUnknown, TableDropped, TableUnknown
 from storage.outcomes import Refused
@@ -18,13 +20,20 @@ _SLUGS: dict[type[Exception], str] = {
     TableDropped: "table-dropped",
     BlockUnknown: "block-unknown",
     NotCaughtUp: "not-caught-up",
+    ChangeInProgress: "change-in-progress",
     Overloaded: "overloaded",
+    TooManyProposals: "overloaded",
+    MembershipInvalid: "invalid-field",
     ShuttingDown: "shutting-down",
     TransferFailed: "transfer-failed",
 }
 
 _REFUSALS = {"document-missing": "not-found", "table-exists": "condition-failed"}
 """Reasons of a refusal whose problem has another name."""
+
+
+_MEMBERSHIP_REFUSALS = {"not-caught-up": "member-not-caught-up", "not-ready": "leader-not-ready"}
+"""Reasons why a change of the membership is refused whose problem has another name."""
 
 
 def problem_of(error: Exception) -> Problem | None:
@@ -36,6 +45,10 @@ def problem_of(error: Exception) -> Problem | None:
         return Problem(slug, str(error))
     if isinstance(error, NotLeader):
         return Problem("no-leader", str(error), leader=error.leader_id or UNSET)
+    if isinstance(error, MembershipRefused):
+        return Problem(_MEMBERSHIP_REFUSALS.get(error.reason, error.reason), str(error))
+    if isinstance(error, OutcomeUnknown):
+        return Problem("outcome-unknown", str(error))
     if isinstance(error, CommitUnknown):
         return Problem("outcome-unknown", str(error), tx=error.tx.hex() if error.tx else UNSET)
     if isinstance(error, CommandTooLarge):

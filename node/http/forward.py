@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 from aiohttp import web
@@ -63,7 +63,8 @@ async def _never_again(
 class Forwarder:
     """Sends what only the leader can do to the leader's HTTP address."""
 
-    def __init__(self, node_id: str, url_of_node: Mapping[str, str]) -> None:
+    def __init__(self, node_id: str, url_of_node: Callable[[str], str | None]) -> None:
+        """`url_of_node` is asked each time: members come and go."""
         self._node_id = node_id
         self._url_of_node = url_of_node
         self._session = aiohttp.ClientSession(
@@ -78,9 +79,15 @@ class Forwarder:
 
     async def forward(self, call: Call, leader_id: str | None) -> web.StreamResponse:
         """Answer with what the leader answers. Raises Problem (no-leader, outcome-unknown)."""
-        url = self._url_of_node.get(leader_id or "")
-        if leader_id is None or url is None or leader_id == self._node_id:
+        if leader_id is None or leader_id == self._node_id:
             raise Problem("no-leader", "no leader is known; an election takes a second or two")
+        url = self._url_of_node(leader_id)
+        if url is None:
+            raise Problem(
+                "no-leader",
+                f"the leader is {leader_id}, whose address this node does not know",
+                leader=leader_id,
+            )
         if call.header(FORWARDED) is not None:
             raise Problem(
                 "no-leader",

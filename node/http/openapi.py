@@ -30,6 +30,7 @@ _NAME_SCHEMAS: dict[str, dict[str, Any]] = {
     },
     "seq": {"type": "integer", "minimum": 0, "maximum": (1 << 53) - 1},
     "tx": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+    "member": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$", "example": "n3"},
 }
 
 _ALWAYS = (

@@ -25,6 +25,8 @@ async def get_readyz(services: Services, call: Call) -> web.Response:
     """Ready: this node can serve requests, itself or through a leader it knows."""
     if services.draining:
         raise Problem("shutting-down", "the node is shutting down")
+    if services.replica.membership.get(services.config.node_id) is None:
+        raise Problem("not-a-member", "the node is in no cluster: it waits to be added, or was removed")
     if services.replica.leader_id is None:
         raise Problem("no-leader", "the node hears no leader")
     return answer_struct(schemas.Liveness())

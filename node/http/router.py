@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from urllib.parse import unquote_to_bytes
 
 from node import limits
+from node.config import ConfigInvalid, check_identifier
 from node.http.problems import Problem
 from node.http.route import Call, Route
 from stele.format.errors import InvalidName
@@ -34,12 +35,21 @@ def _check_transaction(text: str) -> str:
     return text
 
 
+def _check_member(text: str) -> str:
+    try:
+        check_identifier("member", text)
+    except ConfigInvalid as error:
+        raise Problem("invalid-name", str(error), field="member") from error
+    return text
+
+
 CHECKS: dict[str, Callable[[str], str]] = {
     "ledger": check_ledger_name,
     "table": check_table_name,
     "key": check_document_key,
     "seq": _check_seq,
     "tx": _check_transaction,
+    "member": _check_member,
 }
 
 

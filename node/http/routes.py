@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from node.http import bulk, cluster, documents, journal, ledgers, operations, tables, transactions
+from node.http import (
+    bulk,
+    cluster,
+    documents,
+    journal,
+    ledgers,
+    members,
+    operations,
+    tables,
+    transactions,
+)
 from node.http.route import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -13,5 +23,6 @@ ROUTES: tuple[Route, ...] = (
     *tables.ROUTES,
     *ledgers.ROUTES,
     *cluster.ROUTES,
+    *members.ROUTES,
     *operations.ROUTES,
 )

@@ -11,6 +11,7 @@ from node.config import Config
 from node.http.bodies import BodyBudget
 from node.http.forward import Forwarder
 from node.limits import BODIES_IN_FLIGHT_BYTES_MAX
+from node.membership import MembershipWatch
 from node.reads import Reads
 from node.stamps import Stamps
 from node.telemetry import Metrics
@@ -25,6 +26,7 @@ class Services:
     config: Config
     store: Store
     replica: Replica
+    membership: MembershipWatch
     committer: Committer
     reads: Reads
     checkpoints: Checkpoints

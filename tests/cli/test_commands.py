@@ -198,8 +198,8 @@ def test_a_journal_that_got_shorter_fails_verification(stele: Stele, ledger: str
 def test_cluster_status(stele: Stele) -> None:
     assert stele("cluster", "status", "-o", "json").json["leader"] == "n0"
     assert stele("cluster", "transfer", "n0", "-o", "json").json == {"leader": "n0"}
-    refused(stele("cluster", "transfer"), 5, "no other member")
-    assert re.search(r"^n0 +zone-a +leader", stele("cluster", "status", "--nodes-only").out, re.MULTILINE)
+    refused(stele("cluster", "transfer"), 5, "no other voter")
+    assert re.search(r"^n0 +zone-a +leader", stele("cluster", "status", "--members-only").out, re.MULTILINE)
 
 
 def test_usage_errors(alone: Stele) -> None:

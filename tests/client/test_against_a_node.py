@@ -14,11 +14,13 @@ from stele.client import (
     BulkLine,
     Client,
     ConditionFailed,
+    Conflict,
     Delete,
     DeletionProtected,
     Gone,
     IdempotencyKeyReused,
     Invalid,
+    MemberInfo,
     NotFound,
     Put,
     SteleError,
@@ -60,8 +62,30 @@ async def test_ledgers_and_tables(client: Client, ledger: str) -> None:
     assert await client.transfer_leadership("n0") == "n0"
     with pytest.raises(Invalid):
         await client.transfer_leadership("n9")
-    with pytest.raises(Unavailable, match="no other member"):
+    with pytest.raises(Unavailable, match="no other voter"):
         await client.transfer_leadership()
+
+
+async def test_members(client: Client) -> None:
+    added = await client.add_member("n9", zone="z", raft="127.0.0.1:1", http="127.0.0.1:2")
+    assert added == MemberInfo(id="n9", zone="z", raft="127.0.0.1:1", http="http://127.0.0.1:2", voter=False)
+    assert await client.add_member("n9", zone="z", raft="127.0.0.1:1", http="127.0.0.1:2") == added
+    with pytest.raises(Conflict, match="n9"):
+        await client.promote_member("n9")
+    status = await client.cluster(consistency="strong")
+    learner = status.member("n9")
+    assert learner is not None
+    assert (learner.role, learner.connected, status.quorum) == ("learner", False, 1)
+    assert not status.zones["zone-a"].can_lose
+    assert {"member-down", "zone-majority"} <= {warning.kind for warning in status.warnings}
+    with pytest.raises(Conflict):
+        await client.remove_member("n0")
+    await client.remove_member("n9")
+    with pytest.raises(NotFound):
+        await client.remove_member("n9")
+    with pytest.raises(Conflict):
+        await client.add_member("n9", zone="z", raft="127.0.0.1:1", http="127.0.0.1:2")
+    assert [member.id for member in (await client.cluster()).members] == ["n0"]
 
 
 async def test_a_document_from_first_to_last_revision(client: Client, ledger: str) -> None:

@@ -22,6 +22,7 @@ from stele.client import (
     Unavailable,
     VersionMismatch,
 )
+from stele.client import client as client_module
 from stele.client import errors as kinds
 from stele.client.errors import error_of, parse_problem
 from tests.client.served import drop, problem, serving
@@ -143,7 +144,7 @@ async def test_the_leader_is_asked_directly_once_it_is_known() -> None:
     async def node(name: str, request: web.Request) -> web.StreamResponse:
         if request.path == "/v1/cluster":
             nodes = [{"id": known, "zone": "z", "http": url} for known, url in urls.items()]
-            return web.json_response({"cluster": "c", "node": name, "nodes": nodes, "leader": "leader"})
+            return web.json_response({"cluster": "c", "node": name, "members": nodes, "leader": "leader"})
         asked.append(name)
         return web.json_response(WRITTEN, headers={"X-Stele-Node": "leader"})
 
@@ -159,6 +160,54 @@ async def test_the_leader_is_asked_directly_once_it_is_known() -> None:
             for _ in range(4):
                 await client.ledger("cars").put("t", "k", {})
     assert asked == ["follower", "leader", "leader", "leader"]
+
+
+async def test_a_node_that_knows_no_leader_is_asked_after_the_others() -> None:
+    """It may have been removed from the cluster: waiting for it would be in vain."""
+    removed, member = Scripted(*[problem("no-leader", 503, retryable=True) for _ in range(99)]), Scripted()
+    async with (
+        serving(removed.handle) as first,
+        serving(member.handle) as second,
+        Client([first, second]) as client,
+    ):
+        for _ in range(3):
+            await client.ledger("cars").put("t", "k", {})
+    assert (len(removed.requests), len(member.requests)) == (1, 3)
+
+
+async def test_a_node_that_hangs_is_asked_after_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "STATUS_TIMEOUT_S", 0.2)
+    asked: list[str] = []
+    over = asyncio.Event()
+
+    async def hangs(request: web.Request) -> web.StreamResponse:
+        asked.append("hangs")
+        await over.wait()
+        return web.Response()
+
+    async def answers(request: web.Request) -> web.StreamResponse:
+        asked.append("answers")
+        return web.json_response({"cluster": "c", "node": "n1", "members": []})
+
+    async with serving(hangs) as first, serving(answers) as second, Client([first, second]) as client:
+        for _ in range(2):
+            assert (await client.cluster()).node == "n1"
+        over.set()
+    assert asked == ["hangs", "answers", "answers"]
+
+
+async def test_a_change_of_members_that_must_wait_for_another_one_is_sent_again() -> None:
+    busy = problem("change-in-progress", 409, retryable=True, headers={"Retry-After": "0"})
+    added = {"id": "n3", "zone": "d", "raft": "h:1", "http": "http://h:2", "voter": False}
+    server = Scripted(busy, web.json_response(added), problem("quorum-at-risk", 409, retryable=False))
+    async with serving(server.handle) as url, Client([url]) as client:
+        assert not (await client.add_member("n3", zone="d", raft="h:1", http="h:2")).voter
+        with pytest.raises(Conflict, match="quorum-at-risk"):
+            await client.remove_member("n3")
+        with pytest.raises(Invalid):
+            await client.promote_member("../n3")
+    sent = [(request.method, request.path) for request in server.requests]
+    assert sent == [("POST", "/v1/cluster/members")] * 2 + [("DELETE", "/v1/cluster/members/n3")]
 
 
 async def test_an_answer_that_makes_no_sense_is_an_error_of_its_own() -> None:

@@ -6,15 +6,15 @@ import pytest
 
 from stele.client import ClusterStatus, Invalid
 from stele.client.limits import ENDPOINT_DOWN_S
-from stele.client.models import NodeStatus
+from stele.client.models import MemberStatus
 from stele.client.route import Route, parse_endpoint
 
 A, B, C = "http://a:1", "http://b:1", "http://c:1"
 
 
 def status(leader: str | None) -> ClusterStatus:
-    nodes = [NodeStatus(id=name, zone="z", http=url) for name, url in [("a", A), ("b", B), ("c", C)]]
-    return ClusterStatus(cluster="c", node="a", nodes=nodes, leader=leader)
+    members = [MemberStatus(id=name, zone="z", http=url) for name, url in [("a", A), ("b", B), ("c", C)]]
+    return ClusterStatus(cluster="c", node="a", members=members, leader=leader)
 
 
 def test_the_leader_comes_first_and_the_failed_last() -> None:
@@ -44,7 +44,7 @@ def test_a_leader_hint_is_followed() -> None:
 def test_nodes_that_advertise_nothing_usable_are_left_out() -> None:
     route = Route([A])
     broken = ClusterStatus(
-        cluster="c", node="a", nodes=[NodeStatus(id="b", zone="z", http="ftp://x")], leader="b"
+        cluster="c", node="a", members=[MemberStatus(id="b", zone="z", http="ftp://x")], leader="b"
     )
     route.learn(broken, 0)
     assert route.order(0) == [A]

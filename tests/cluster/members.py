@@ -149,7 +149,7 @@ class Members:
     def caught_up(self, node_id: str, leader: str) -> bool:
         """Whether a node shows what the leader does, and the leader knows that it has the whole log."""
         status, cluster = self.ask(leader, "GET", "/v1/cluster")
-        (member,) = [each for each in cluster["nodes"] if each["id"] == node_id]
+        (member,) = [each for each in cluster["members"] if each["id"] == node_id]
         known = status == 200 and member.get("match_index") == cluster["commit_index"]
         return known and self.size(node_id) == self.size(leader) > 0
 

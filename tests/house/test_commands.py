@@ -4,21 +4,28 @@ A document is run from top to bottom in one shell that stops at the first failur
 never ends, or needs a machine of its own) is fenced with ```console or ```text.
 """
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.house.tree import ROOT, relative
 
-BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^( *)```sh\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 SHOWN_PORT = 7400
+RAFT_PORT_OFFSET = 100
 NODES = 3
+SHOWN_NODES = 5
+"""The demo's, and nodes that documents add to it."""
+
 SCRIPT_TIMEOUT_S = 280.0
 
 DOCUMENTS = [
@@ -41,24 +48,36 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def run(script: str, *, folder: Path, home: Path, path: str) -> None:
     """Run a script in a shell that stops at the first failure; what it printed is in the error."""
-    finished = subprocess.run(
+    shell = subprocess.Popen(
         ["bash", "-xeuo", "pipefail", "-c", script],
         cwd=folder,
         env={**os.environ, "PATH": path, "HOME": str(home)},
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=SCRIPT_TIMEOUT_S,
+        start_new_session=True,
     )
-    assert finished.returncode == 0, f"{finished.stdout[-3000:]}\n{finished.stderr[-3000:]}"
+    try:
+        out, err = shell.communicate(timeout=SCRIPT_TIMEOUT_S)
+    finally:
+        # What it started in the background ends with it, also when it failed half way.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(shell.pid, signal.SIGKILL)
+    assert shell.returncode == 0, f"{out[-3000:]}\n{err[-3000:]}"
 
 
 @pytest.mark.timeout(SCRIPT_TIMEOUT_S + 20)
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
 def test_commands_of_a_document_work(document: Path, cluster: Cluster, tmp_path: Path) -> None:
-    script = "\n".join(BLOCK.findall(document.read_text(encoding="utf-8")))
-    for number in range(NODES):
-        script = script.replace(f"127.0.0.1:{SHOWN_PORT + number}", f"127.0.0.1:{cluster.port + number}")
+    blocks = BLOCK.findall(document.read_text(encoding="utf-8"))
+    script = "\n".join(dedent(commands) for _, commands in blocks)
+    for number in range(SHOWN_NODES):
+        for offset in (0, RAFT_PORT_OFFSET):
+            shown, real = SHOWN_PORT + offset + number, cluster.port + offset + number
+            script = re.sub(rf"\b{shown}\b", str(real), script)
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / "demo").symlink_to(cluster.data)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     run(script, folder=tmp_path, home=tmp_path, path=path)
 

@@ -60,6 +60,9 @@ def test_alone_a_node_is_its_own_cluster() -> None:
         ({"peers": PEERS * 4}, "peers"),
         ({"peers": (dataclasses.replace(PEERS[0], http_url="ftp://x"),)}, "peers"),
         ({"peers": (dataclasses.replace(PEERS[0], http_url="http://x/path"),)}, "peers"),
+        ({"peers": (dataclasses.replace(PEERS[0], http_url="http://x:65536"),)}, "peers"),
+        ({"peers": (dataclasses.replace(PEERS[0], http_url="http://u@x"),)}, "peers"),
+        ({"peers": (dataclasses.replace(PEERS[0], http_url="http://x\n"),)}, "peers"),
         ({"peers": (dataclasses.replace(PEERS[0], raft_port=0),)}, "peers"),
         ({"http_host": EVERYWHERE}, "http_host"),
         ({"http_host": "example.org"}, "http_host"),
@@ -84,6 +87,17 @@ def test_a_setting_that_cannot_work_is_named(settings: dict[str, object], field:
         config(**settings)
 
 
+def test_a_node_that_joins_needs_somebody_to_join() -> None:
+    others = PEERS[1:]
+    assert config(peers=others, join=True).other_peers == others
+    assert config(peers=PEERS, join=True).other_peers == others
+    for peers in ((), PEERS[:1]):
+        with pytest.raises(ConfigInvalid, match=r"^join: needs peers"):
+            config(peers=peers, join=True)
+    with pytest.raises(ConfigInvalid, match=r"^peers: this node, 'n0', .* join = true"):
+        config(peers=others)
+
+
 def test_replication_goes_beyond_loopback_with_tls_and_in_plain_only_when_told() -> None:
     assert config(raft_host="::").replicates_in_plain is False
     assert config(**dict.fromkeys(TLS), insecure=True).replicates_in_plain
@@ -100,7 +114,20 @@ def test_a_peer_is_written_as_it_is_read(peer: Peer) -> None:
     assert Peer.parse(str(peer)) == peer
 
 
-@pytest.mark.parametrize("text", ["", "n0", "n0,z,host,http://x", "n0,z,host:port,http://x", "a,b,c:1,d,e"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "n0",
+        "n0,z,host,http://x",
+        "n0,z,host:port,http://x",
+        "n0,z,:1,http://x",
+        "n0,z,::1:1,http://x",
+        "n0,z,a b:1,http://x",
+        "n0,z," + "a" * 256 + ":1,http://x",
+        "a,b,c:1,d,e",
+    ],
+)
 def test_a_malformed_peer_is_refused(text: str) -> None:
     with pytest.raises(ConfigInvalid, match=r"^peers: "):
         Peer.parse(text)
@@ -140,6 +167,16 @@ def test_flag_beats_environment_beats_file_beats_default(
     (config,) = served
     assert (config.zone, config.http_port, config.raft_port, config.cluster) == ("file", 2, 3, "stele")
     assert config.peers == PEERS
+
+
+def test_a_node_that_joins_is_told_so_in_its_file(tmp_path: Path, served: list[Config]) -> None:
+    file = tmp_path / "steled.toml"
+    file.write_text(
+        f'node_id = "n3"\ndata_dir = "d"\nlog_key_file = "k"\njoin = true\npeers = ["{PEERS[0]}"]\n'
+        'raft_ca_file = "ca"\nraft_certificate_file = "c"\nraft_key_file = "r"\n'
+    )
+    assert steled("serve", "--config", str(file)) == 0
+    assert (served[0].join, served[0].other_peers) == (True, PEERS[:1])
 
 
 def test_the_settings_file_that_is_shipped_works(served: list[Config]) -> None:

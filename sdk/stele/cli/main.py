@@ -11,10 +11,11 @@ import stamina.instrumentation
 from cyclopts import App, CycloptsError
 
 from stele import __version__
+from stele.cli.cluster import cluster_app
 from stele.cli.documents import document_app
 from stele.cli.exits import Exit, InputError, UsageError, complain, describe, exit_of
 from stele.cli.journal import block_app, checkpoint_app, export, proof_app
-from stele.cli.ledgers import cluster_app, ledger_app, table_app
+from stele.cli.ledgers import ledger_app, table_app
 from stele.cli.transactions import bulk, transact, transaction_app
 from stele.cli.verification import verify
 from stele.client import SteleError

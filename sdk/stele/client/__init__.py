@@ -36,12 +36,15 @@ from stele.client.ledger import Ledger
 from stele.client.memory import CheckpointFile, CheckpointMemory, InProcessMemory
 from stele.client.models import (
     ClusterStatus,
+    ClusterWarning,
     Committed,
     Consistency,
     Delete,
     Document,
     Inclusion,
     LedgerInfo,
+    MemberInfo,
+    MemberStatus,
     Put,
     Revision,
     TableInfo,
@@ -49,6 +52,7 @@ from stele.client.models import (
     Unchanged,
     VersionIs,
     Written,
+    ZoneStatus,
 )
 from stele.client.trust import SignedCheckpoint, TrustPolicy
 
@@ -78,6 +82,10 @@ __all__ = [
     "LedgerInfo",
     "TableInfo",
     "ClusterStatus",
+    "ClusterWarning",
+    "MemberInfo",
+    "MemberStatus",
+    "ZoneStatus",
     "Inclusion",
     "Consistency",
     "Problem",

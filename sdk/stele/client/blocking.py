@@ -116,4 +116,7 @@ class BlockingClient(Bridged):
     delete_ledger = blocking(Client.delete_ledger)
     ledgers = blocking(Client.ledgers)
     cluster = blocking(Client.cluster)
+    add_member = blocking(Client.add_member)
+    promote_member = blocking(Client.promote_member)
+    remove_member = blocking(Client.remove_member)
     transfer_leadership = blocking(Client.transfer_leadership)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import Literal
 
 from stele.client.encoding import encode_json
+from stele.client.errors import Invalid
 from stele.client.ledger import Ledger
-from stele.client.limits import TIMEOUT_S_DEFAULT
+from stele.client.limits import STATUS_TIMEOUT_S, TIMEOUT_S_DEFAULT
 from stele.client.memory import CheckpointMemory, InProcessMemory
-from stele.client.models import ClusterStatus, LedgerInfo, LedgerList, Transferred
+from stele.client.models import ClusterStatus, LedgerInfo, LedgerList, MemberInfo, Transferred
 from stele.client.transport import Request, Transport
 from stele.client.trust import TrustPolicy
+
+_MEMBER_ID = re.compile("[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
 class Client:
@@ -75,9 +80,40 @@ class Client:
         """All ledgers of the cluster."""
         return (await self._transport.call(Request("GET", "/v1/ledgers"))).decode(LedgerList).ledgers
 
-    async def cluster(self) -> ClusterStatus:
-        """Nodes, leader and progress, as the node that answers sees them."""
-        return (await self._transport.call(Request("GET", "/v1/cluster"))).decode(ClusterStatus)
+    async def cluster(self, *, consistency: Literal["strong", "snapshot"] = "snapshot") -> ClusterStatus:
+        """Members, leader, progress, zones and warnings, as the node that answers sees them.
+
+        Strong: as the leader sees them, which alone knows how far each member is and what could be lost.
+        """
+        query = {"consistency": consistency}
+        request = Request("GET", "/v1/cluster", query, attempt_timeout_s=STATUS_TIMEOUT_S)
+        return (await self._transport.call(request)).decode(ClusterStatus)
+
+    async def add_member(self, member_id: str, *, zone: str, raft: str, http: str) -> MemberInfo:
+        """Adds a node as a learner; one that is there with the same addresses stays as it is.
+
+        `raft` and `http` ("host:port") are where the other members reach it; it waits with `join = true`.
+        Raises Conflict for an id or address that is taken or was used before, and for too many members.
+        """
+        body = encode_json({"id": member_id, "zone": zone, "raft": raft, "http": http})
+        answer = await self._transport.call(Request("POST", "/v1/cluster/members", body=body))
+        return answer.decode(MemberInfo)
+
+    async def promote_member(self, member_id: str) -> MemberInfo:
+        """Makes a learner a voter; a voter stays one.
+
+        Raises Conflict while it has not caught up, NotFound when there is no such member.
+        """
+        answer = await self._transport.call(Request("POST", f"{_member_path(member_id)}/promote"))
+        return answer.decode(MemberInfo)
+
+    async def remove_member(self, member_id: str) -> None:
+        """Takes a member out of the cluster, for good: its id is never used again.
+
+        Raises NotFound when there is no such member (any more), Conflict when it is the last voter or too
+        few of the others can be reached.
+        """
+        await self._transport.call(Request("DELETE", _member_path(member_id)))
 
     async def transfer_leadership(self, target: str | None = None) -> str:
         """Hands the leadership to the node `target`, or to the most complete one; returns who leads then.
@@ -87,3 +123,10 @@ class Client:
         body = {} if target is None else {"target": target}
         request = Request("POST", "/v1/cluster/transfer", body=encode_json(body), repeat=False)
         return (await self._transport.call(request)).decode(Transferred).leader
+
+
+def _member_path(member_id: str) -> str:
+    """Raises Invalid for an id no member can have."""
+    if not _MEMBER_ID.fullmatch(member_id):
+        raise Invalid(f"{member_id!r} is not the id of a node")
+    return f"/v1/cluster/members/{member_id}"

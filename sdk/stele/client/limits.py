@@ -8,6 +8,9 @@ TIMEOUT_S_DEFAULT = 30.0
 ATTEMPT_TIMEOUT_S = 12.0
 """One request without a long body: longer than the 10 s after which a node answers outcome-unknown."""
 
+STATUS_TIMEOUT_S = 3.0
+"""One request for the status of the cluster, which nodes have at hand: the one that is asked may hang."""
+
 CONNECT_TIMEOUT_S = 2.0
 STALL_TIMEOUT_S = 30.0
 """A stream that brings nothing for so long, while something is owed, counts as broken."""

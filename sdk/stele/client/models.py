@@ -160,13 +160,45 @@ class Consistency(msgspec.Struct, frozen=True, rename={"from_size": "from", "to_
     path: list[str]
 
 
-class NodeStatus(msgspec.Struct, frozen=True):
+class MemberInfo(msgspec.Struct, frozen=True):
+    """A member of the cluster. One that is no voter is a learner: it gets the log and does not count."""
+
     id: str
     zone: str
     http: str
+    raft: str
+    voter: bool
+
+
+class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A member as one node sees it. How far the others are (`lag` in log entries), only the leader knows."""
+
+    id: str
+    zone: str
+    http: str
+    raft: str = ""
     role: str = ""
-    match_index: int | None = None
+    voter: bool = True
     connected: bool | None = None
+    healthy: bool | None = None
+    match_index: int | None = None
+    lag: int | None = None
+    caught_up: bool | None = None
+    last_heard_s: float | None = None
+    snapshotting: bool | None = None
+
+
+class ZoneStatus(msgspec.Struct, frozen=True):
+    """Whether the cluster would go on if this zone failed now, and if not, `why`."""
+
+    voters: list[str]
+    can_lose: bool
+    why: str | None = None
+
+
+class ClusterWarning(msgspec.Struct, frozen=True):
+    kind: str
+    detail: str
 
 
 class ClusterStatus(msgspec.Struct, frozen=True):
@@ -174,11 +206,20 @@ class ClusterStatus(msgspec.Struct, frozen=True):
 
     cluster: str
     node: str
-    nodes: list[NodeStatus]
+    members: list[MemberStatus]
     leader: str | None = None
     term: int = 0
+    quorum: int = 0
+    zones: dict[str, ZoneStatus] = {}
+    warnings: list[ClusterWarning] = []
     commit_index: int = 0
     applied_index: int = 0
+    membership_index: int = 0
+    change_pending: bool = False
+
+    def member(self, member_id: str) -> MemberStatus | None:
+        """The member with this id, or None."""
+        return next((member for member in self.members if member.id == member_id), None)
 
 
 class Transferred(msgspec.Struct, frozen=True):

@@ -99,9 +99,9 @@ class Route:
         self._refreshed_s = now_s
         self._refresh_wanted = False
         learned: dict[str, str] = {}
-        for node in status.nodes[:ENDPOINTS_MAX]:
+        for member in status.members[:ENDPOINTS_MAX]:
             try:
-                learned[node.id] = parse_endpoint(node.http)
+                learned[member.id] = parse_endpoint(member.http)
             except Invalid:
                 continue  # a node that advertises nothing usable is reached through the others
         self._url_of_node = learned

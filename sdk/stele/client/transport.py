@@ -31,13 +31,17 @@ from stele.client.route import Route
 
 T = TypeVar("T")
 
+_ELSEWHERE = ("no-leader", "shutting-down")
+"""What a node says that can do nothing for now; another one may."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request, the same however often it is sent.
 
     `path` begins with /v1 and is percent-encoded. `repeat` False: sent once, because a second
-    time could do it twice. `idempotency_key` goes out as a header and into errors.
+    time could do it twice. `idempotency_key` goes out as a header and into errors. An attempt that is not
+    answered within `attempt_timeout_s` is given up, and the next one goes to another node.
     """
 
     method: str
@@ -47,6 +51,7 @@ class Request:
     headers: Mapping[str, str] | None = None
     idempotency_key: str | None = None
     repeat: bool = True
+    attempt_timeout_s: float = ATTEMPT_TIMEOUT_S
 
     @property
     def writes(self) -> bool:
@@ -182,7 +187,7 @@ class Transport:
         raise ServerFailed("no attempt was made")  # stamina yields at least one
 
     async def _once(self, request: Request) -> Answer:
-        async with asyncio.timeout(ATTEMPT_TIMEOUT_S), self.open(request) as response:
+        async with asyncio.timeout(request.attempt_timeout_s), self.open(request) as response:
             return Answer(response.status, response.headers, await read_body(response))
 
     @asynccontextmanager
@@ -214,6 +219,10 @@ class Transport:
             except retry.CONNECTION_ERRORS:
                 self.route.failed(url, time.monotonic())
                 raise
+            except asyncio.CancelledError:
+                # Not answered in time (or nobody waits any more): it may hang, or pass on to one that does.
+                self.route.failed(url, time.monotonic())
+                raise
             try:
                 await self._check(url, response)
                 yield response
@@ -231,6 +240,9 @@ class Transport:
         problem = parse_problem(response.status, await read_body(response), request_id)
         if problem.leader is not None:
             self.route.led_by(problem.leader)
+        elif problem.slug in _ELSEWHERE:
+            # It may be alone in this: cut off, or no member of the cluster any more.
+            self.route.failed(url, time.monotonic())
         error = error_of(problem)
         after_s = retry.retry_after_s(response.headers.get("Retry-After"))
         if error.retryable and after_s is not None:
