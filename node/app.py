@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import structlog
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import node
 from consensus.config import Peer as ReplicaPeer
@@ -72,44 +73,15 @@ class Node:
         tls = _mutual_tls(config)
         store = Store.open(config.data_dir)
         try:
-            machine = AnnouncingMachine(store.machine)
-            replica = Replica(_replica_config(config), store.raft_rows, machine, self._on_fatal, tls=tls)
-            metrics = Metrics()
-            stamps = Stamps()
-            committer = Committer(
-                replica,
-                entries_in_flight_max=config.entries_in_flight_max,
-                pending_commands_max=config.pending_commands_max,
-                timeout_s=config.commit_timeout_s,
-                on_group=metrics.group,
-            )
-            sealing = Sealing(
-                store,
-                machine,
-                committer,
-                stamps,
-                leads=lambda: replica.is_leader,
-                interval_s=config.seal_interval_s,
-            )
-            self.services = Services(
-                config=config,
-                store=store,
-                replica=replica,
-                committer=committer,
-                reads=Reads(replica, store, machine),
-                checkpoints=Checkpoints(store, config.cluster, log_key),
-                sealing=sealing,
-                forwarder=Forwarder(config.node_id, {peer.id: peer.http_url for peer in config.peers}),
-                stamps=stamps,
-                metrics=metrics,
-                openapi_document=encode(build_document(ROUTES, version=node.__version__)),
-            )
-            await _listening("raft_port", config.raft_port, replica.start())
+            self.services = self._compose(store, log_key, tls)
+            await _listening("raft_port", config.raft_port, self.services.replica.start())
         except BaseException:
             store.close()
             raise
-        metrics.registry.register(Readings(lambda: node_readings(replica, committer, store)))
-        replica.on_leadership(sealing.leadership)
+        replica, committer = self.services.replica, self.services.committer
+        readings = Readings(lambda: node_readings(replica, committer, store))
+        self.services.metrics.registry.register(readings)
+        replica.on_leadership(self.services.sealing.leadership)
         replica.on_leadership(lambda leads: _log.info("leadership", leads=leads))
         try:
             await self._serve_http()
@@ -117,6 +89,39 @@ class Node:
             await self._stop_parts()
             raise
         _log.info("serving", http=f"{config.http_host}:{config.http_port}", data_dir=str(config.data_dir))
+
+    def _compose(self, store: Store, log_key: Ed25519PrivateKey, tls: MutualTls | None) -> Services:
+        config = self.config
+        machine = AnnouncingMachine(store.machine)
+        replica = Replica(_replica_config(config), store.raft_rows, machine, self._on_fatal, tls=tls)
+        metrics, stamps = Metrics(), Stamps()
+        committer = Committer(
+            replica,
+            entries_in_flight_max=config.entries_in_flight_max,
+            pending_commands_max=config.pending_commands_max,
+            timeout_s=config.commit_timeout_s,
+            on_group=metrics.group,
+        )
+        return Services(
+            config=config,
+            store=store,
+            replica=replica,
+            committer=committer,
+            reads=Reads(replica, store, machine),
+            checkpoints=Checkpoints(store, config.cluster, log_key),
+            sealing=Sealing(
+                store,
+                machine,
+                committer,
+                stamps,
+                leads=lambda: replica.is_leader,
+                interval_s=config.seal_interval_s,
+            ),
+            forwarder=Forwarder(config.node_id, {peer.id: peer.http_url for peer in config.peers}),
+            stamps=stamps,
+            metrics=metrics,
+            openapi_document=encode(build_document(ROUTES, version=node.__version__)),
+        )
 
     async def _serve_http(self) -> None:
         dispatcher = Dispatcher(self.services, ROUTES, self._on_fatal)
