@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -16,7 +16,7 @@ from node.stamps import Stamps
 from stele.format.block import parse_header
 from storage.commands import Command, Seal, decode_group, encode_command, join_group
 from storage.errors import NotSealed
-from storage.outcomes import Outcome
+from storage.outcomes import Committed, Outcome, Refused
 from tests.node.served import ServedNode
 from tests.storage.driver import LEDGER, Driver
 
@@ -47,9 +47,11 @@ class Leader:
     def commit(self) -> None:
         """The oldest seal under way is committed."""
         command, future = self.submitted.pop(0)
-        future.set_result(self._apply(command))
+        outcome = self._apply(command)
+        assert isinstance(outcome, Committed | Refused)
+        future.set_result(outcome)
 
-    def _apply(self, command: Command) -> Outcome:
+    def _apply(self, command: Command) -> object:
         payload = join_group([encode_command(command)])
         assert decode_group(payload) == [command]
         outcomes = self.machine.apply(self.machine.applied_index + 1, payload)
@@ -57,11 +59,12 @@ class Leader:
         return outcomes[0]
 
 
-async def until(condition: object, *, within_s: float = 5.0) -> None:
-    assert callable(condition)
-    async with asyncio.timeout(within_s):
-        while not condition():
-            await asyncio.sleep(0.001)
+async def until(condition: Callable[[], object]) -> None:
+    for _ in range(5_000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise TimeoutError("the condition did not come true")
 
 
 async def test_one_seal_comes_after_the_first_unsealed_block(driver: Driver) -> None:
