@@ -63,10 +63,6 @@ class RaftCore(MembershipChanges):
             return None
         return 0.0 if peer_id == self.node_id else self._clock() - self._answered_at[peer_id]
 
-    def snapshotting(self, peer_id: str) -> bool:
-        """Whether `peer_id` needs a snapshot, and is sent one; never true unless this node leads."""
-        return self.leads and peer_id in self._followers and self._followers[peer_id].stream is not None
-
     # What the driver does.
 
     def propose(self, payload: bytes, completion: Completion) -> int:

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import structlog
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import node
 from consensus.config import CatchUp, ReplicaConfig
@@ -37,6 +38,7 @@ from node.http.server import Dispatcher, HttpServer
 from node.http.services import Services
 from node.membership import MembershipWatch
 from node.reads import Reads
+from node.sealing import Sealing
 from node.snapshots import Sink, Source
 from node.stamps import Stamps
 from node.telemetry import Metrics, Readings, configure_logging, node_readings
@@ -79,34 +81,15 @@ class Node:
         tls = _mutual_tls(config)
         store = Store.open(config.data_dir)
         try:
-            machine = AnnouncingMachine(store.machine)
-            replica = self._make_replica(store, machine, tls)
-            metrics = Metrics()
-            committer = Committer(
-                replica,
-                entries_in_flight_max=config.entries_in_flight_max,
-                pending_commands_max=config.pending_commands_max,
-                timeout_s=config.commit_timeout_s,
-                on_group=metrics.group,
-            )
-            self.services = Services(
-                config=config,
-                store=store,
-                replica=replica,
-                membership=MembershipWatch(replica, metrics.membership_changes.inc),
-                committer=committer,
-                reads=Reads(replica, store, machine),
-                checkpoints=Checkpoints(store, config.cluster, log_key),
-                forwarder=Forwarder(config.node_id, partial(_http_url, replica, config)),
-                stamps=Stamps(),
-                metrics=metrics,
-                openapi_document=encode(build_document(ROUTES, version=node.__version__)),
-            )
-            await _listening("raft_port", config.raft_port, replica.start())
+            self.services = self._compose(store, log_key, tls)
+            await _listening("raft_port", config.raft_port, self.services.replica.start())
         except BaseException:
             store.close()
             raise
-        metrics.registry.register(Readings(lambda: node_readings(replica, committer, store)))
+        replica, committer = self.services.replica, self.services.committer
+        readings = Readings(lambda: node_readings(replica, committer, store))
+        self.services.metrics.registry.register(readings)
+        replica.on_leadership(self.services.sealing.leadership)
         replica.on_leadership(lambda leads: _log.info("leadership", leads=leads))
         self.services.membership.start()
         try:
@@ -115,6 +98,40 @@ class Node:
             await self._stop_parts()
             raise
         _log.info("serving", http=f"{config.http_host}:{config.http_port}", data_dir=str(config.data_dir))
+
+    def _compose(self, store: Store, log_key: Ed25519PrivateKey, tls: MutualTls | None) -> Services:
+        config = self.config
+        machine = AnnouncingMachine(store.machine)
+        replica = self._make_replica(store, machine, tls)
+        metrics, stamps = Metrics(), Stamps()
+        committer = Committer(
+            replica,
+            entries_in_flight_max=config.entries_in_flight_max,
+            pending_commands_max=config.pending_commands_max,
+            timeout_s=config.commit_timeout_s,
+            on_group=metrics.group,
+        )
+        return Services(
+            config=config,
+            store=store,
+            replica=replica,
+            membership=MembershipWatch(replica, metrics.membership_changes.inc),
+            committer=committer,
+            reads=Reads(replica, store, machine),
+            checkpoints=Checkpoints(store, config.cluster, log_key),
+            sealing=Sealing(
+                store,
+                machine,
+                committer,
+                stamps,
+                leads=lambda: replica.is_leader,
+                interval_s=config.seal_interval_s,
+            ),
+            forwarder=Forwarder(config.node_id, partial(_http_url, replica, config)),
+            stamps=stamps,
+            metrics=metrics,
+            openapi_document=encode(build_document(ROUTES, version=node.__version__)),
+        )
 
     def _make_replica(self, store: Store, machine: AnnouncingMachine, tls: MutualTls | None) -> Replica:
         data_dir = self.config.data_dir
@@ -149,6 +166,7 @@ class Node:
         if self._installing is not None:
             await self._installing
         self.services.draining = True
+        self.services.sealing.stop()
         _log.info("stopping")
         await self._hand_over()
         await self._stop_parts()

@@ -11,7 +11,7 @@ from node.committer import CommandTooLarge, CommitUnknown, Overloaded, ShuttingD
 from node.http.problems import Problem
 from node.membership import ChangeInProgress
 from node.reads import NotCaughtUp
-from storage.errors import BlockUnknown, LedgerUnknown, TableDropped, TableUnknown
+from storage.errors import BlockUnknown, LedgerUnknown, NotSealed, TableDropped, TableUnknown
 from storage.outcomes import Refused
 
 _SLUGS: dict[type[Exception], str] = {
@@ -21,6 +21,7 @@ _SLUGS: dict[type[Exception], str] = {
     BlockUnknown: "block-unknown",
     NotCaughtUp: "not-caught-up",
     ChangeInProgress: "change-in-progress",
+    NotSealed: "not-sealed",
     Overloaded: "overloaded",
     TooManyProposals: "overloaded",
     MembershipInvalid: "invalid-field",
