@@ -22,6 +22,11 @@ class AnnouncingMachine:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._waiting: list[asyncio.Future[None]] = []
+        self._callbacks: list[Callable[[], None]] = []
+
+    def on_applied(self, callback: Callable[[], None]) -> None:
+        """`callback()` follows each entry applied. It must be quick, and not raise."""
+        self._callbacks.append(callback)
 
     @property
     def applied_index(self) -> int:
@@ -29,6 +34,8 @@ class AnnouncingMachine:
 
     def apply(self, index: int, payload: bytes) -> object:
         outcome = self._machine.apply(index, payload)
+        for callback in self._callbacks:
+            callback()
         if self._waiting:
             woken, self._waiting = self._waiting, []
             for future in woken:

@@ -13,14 +13,13 @@
     R ledger | number                        ring of refused transactions
     F ledger | transaction id                refused transactions
     K ledger | size                          signed checkpoints
-<<<<<<< HEAD
     Q ledger | size | key id | name          cosignatures of checkpoints
     V ledger | size | key id | name          valid cosignatures over another root than the journal's
     G ledger name                            names of ledgers that were deleted
-=======
+
+
     S ledger | bucket                        the state map's buckets, as of the newest seal
     Z ledger | size                          seals, by the journal's size right after each
->>>>>>> 95d26d1011ffe0dfe2c6de8c9b27815c2b5a5f3c
 
 Numbers are big-endian so that byte order is number order, `~` is the complement so that newer comes
 first. A document key cannot hold a zero byte, so that `key 00` is prefix-free (stele.format.names).
@@ -37,12 +36,8 @@ FORMAT = b"Mformat"
 NEXT_LEDGER = b"Mnext-ledger"
 
 LEDGERS = b"L"
-<<<<<<< HEAD
 DROPPED_LEDGERS = b"G"
-PER_LEDGER_KINDS = b"JBTUCDXIRFKQV"
-=======
-PER_LEDGER_KINDS = b"JBTUCDXIRFKSZ"
->>>>>>> 95d26d1011ffe0dfe2c6de8c9b27815c2b5a5f3c
+PER_LEDGER_KINDS = b"JBTUCDXIRFKQVSZ"
 EVERYTHING = (b"", b"\xff")
 
 _U64_MAX = (1 << 64) - 1
@@ -133,7 +128,6 @@ def checkpoint(number: int, size: int) -> bytes:
     return _ledger_u64(b"K", number, size)
 
 
-<<<<<<< HEAD
 def size_of(key: bytes) -> int:
     """The size in a key of kind K, Q or V."""
     return int.from_bytes(key[_SIZE_AT:_COSIGNER_AT], "big")
@@ -160,11 +154,11 @@ def cosigner_of(key: bytes) -> tuple[bytes, str]:
 
 def dropped_ledger(name: str) -> bytes:
     return DROPPED_LEDGERS + name.encode()
-=======
+
+
 def state_bucket(number: int, bucket: int) -> bytes:
     return _ledger_u32(b"S", number, bucket)
 
 
 def seal(number: int, size: int) -> bytes:
     return _ledger_u64(b"Z", number, size)
->>>>>>> 95d26d1011ffe0dfe2c6de8c9b27815c2b5a5f3c
