@@ -24,13 +24,13 @@ class AnnouncingMachine:
         self._waiting: list[asyncio.Future[None]] = []
         self._callbacks: list[Callable[[], None]] = []
 
-    def on_applied(self, callback: Callable[[], None]) -> None:
-        """`callback()` follows each entry applied. It must be quick, and not raise."""
-        self._callbacks.append(callback)
-
     @property
     def applied_index(self) -> int:
         return self._machine.applied_index
+
+    def on_applied(self, callback: Callable[[], None]) -> None:
+        """Call back after every entry; it must not raise."""
+        self._callbacks.append(callback)
 
     def apply(self, index: int, payload: bytes) -> object:
         outcome = self._machine.apply(index, payload)

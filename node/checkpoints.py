@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from node import limits
 from node.own_keys import LogKeys
 from stele.format.note import SigningKey, checkpoint_text
 from stele.verify.key_history import KeyHistory
-from storage.errors import InvariantBroken, LedgerUnknown, NotSealed
+from storage.errors import InvariantBroken, LedgerUnknown
+from storage.rows import Sealed
 from storage.store import LedgerInfo, Store
 
 
@@ -45,6 +47,8 @@ class Checkpoints:
         self._log_keys = log_keys
         self._key_history = key_history
         self._origins: dict[bytes, str] = {}
+        # The newest of each ledger that bears the signatures of all these keys.
+        self._signed: dict[bytes, tuple[int, tuple[bytes, ...]]] = {}
 
     def origin(self, info: LedgerInfo) -> str:
         origin = self._origins.get(info.id)
@@ -59,16 +63,8 @@ class Checkpoints:
         """The log's present key for this ledger. Raises LedgerUnknown, LogKeyMissing."""
         return self._signers(self.origin(self._info(ledger)))[0].verifier_key()
 
-    def newest(self, ledger: str) -> Tree:
-        """The tree that the newest seal covers, its root recomputed. Raises LedgerUnknown, NotSealed."""
-        info = self._info(ledger)
-        sealed = self._store.sealed(ledger)
-        if sealed is None:
-            raise NotSealed(ledger, info.size - 1)
-        return self.tree(info, sealed.size)
-
     def tree(self, info: LedgerInfo, size: int) -> Tree:
-        """The journal's own tree of `size` blocks. Raises BlockUnknown."""
+        """The journal's own tree of `size` blocks, its root recomputed. Raises BlockUnknown."""
         return Tree(info, self.origin(info), size, self._store.journal(info.name).root(size))
 
     def sign(self, trees: Sequence[Tree]) -> None:
@@ -77,56 +73,51 @@ class Checkpoints:
         Raises LogKeyMissing, and InvariantBroken when another root was signed for the same size before: the
         journal on this disk is then not the one that it was.
         """
-        rows = self._store.checkpoints
         unsigned: list[tuple[int, int, str]] = []
         for tree in trees:
-            note = rows.note(tree.info.number, tree.size)
-            if note is not None and not note.startswith(f"{tree.text}\n"):
-                raise InvariantBroken(
-                    f"ledger {tree.info.name!r}: the root of {tree.size} blocks is {tree.root.hex()}, but this"
-                    f" node has signed {note.split(chr(10))[2]} for it"
-                )
-            lines = "" if note is None else note[len(tree.text) + 1 :]
-            missing = [
-                line
-                for line in (signer.sign(tree.text) for signer in self._signers(tree.origin))
-                if line not in lines
-            ]
-            if missing:
-                # The present key comes first, wherever it was added.
-                unsigned.append((tree.info.number, tree.size, f"{tree.text}\n{''.join(missing)}{lines}"))
+            signers = self._signers(tree.origin)
+            complete = tree.size, tuple(signer.key_id for signer in signers)
+            if self._signed.get(tree.info.id) == complete:
+                continue
+            note = self._completed(tree, signers)
+            if note is not None:
+                unsigned.append((tree.info.number, tree.size, note))
+            self._signed[tree.info.id] = complete
         if unsigned:
-            rows.keep(unsigned)
+            self._store.checkpoints.keep(unsigned)
 
-    def note(self, tree: Tree) -> str:
-        """The checkpoint of a tree, signed by the log, with every cosignature gathered by now.
+    def _completed(self, tree: Tree, signers: Sequence[SigningKey]) -> str | None:
+        """The note with the signatures that it lacks, the present key's first; None when it has them all."""
+        note = self._store.checkpoints.note(tree.info.number, tree.size)
+        if note is not None and not note.startswith(f"{tree.text}\n"):
+            raise InvariantBroken(
+                f"ledger {tree.info.name!r}: the root of {tree.size} blocks is {tree.root.hex()}, but this node"
+                f" has signed a checkpoint that begins {note[:256]!r}"
+            )
+        lines = "" if note is None else note[len(tree.text) + 1 :]
+        made = [signer.sign(tree.text) for signer in signers]
+        missing = [line for line in made if line not in lines]
+        return f"{tree.text}\n{''.join(missing)}{lines}" if missing else None
 
-        Raises as `sign` does.
+    def of_seal(self, ledger: str, sealed: Sealed) -> str:
+        """The checkpoint right after a seal: signed by the log, with every cosignature gathered by now.
+
+        Raises LedgerUnknown, and as `sign` does.
         """
+        tree = self.tree(self._info(ledger), sealed.size)
         self.sign([tree])
         return self._with_cosignatures(tree.info.number, tree.size)
 
-    def current(self, ledger: str) -> str:
-        """The checkpoint of the newest seal. Raises LedgerUnknown, NotSealed, LogKeyMissing."""
-        return self.note(self.newest(ledger))
-
-    def covering(self, ledger: str, seq: int) -> tuple[int, str]:
-        """(size, note) of the newest checkpoint, which covers block `seq`. Raises as `current`, and NotSealed
-        when it does not."""
-        tree = self.newest(ledger)
-        if tree.size <= seq:
-            raise NotSealed(ledger, seq)
-        return tree.size, self.note(tree)
-
     def cosigned(self, ledger: str, required: int, from_size: int) -> str | None:
-        """The newest checkpoint from `from_size` on that so many replicas have cosigned, if there is one."""
-        tree = self.newest(ledger)
-        self.sign([tree])
+        """The newest checkpoint from `from_size` on that so many replicas have cosigned, if there is one.
+
+        Raises LedgerUnknown.
+        """
         rows = self._store.checkpoints
-        for size, _ in reversed(rows.listed(tree.info.number, from_size, limit=1_000)):
-            names = {each.name for each in rows.cosignatures(tree.info.number, size)}
-            if len(names) >= required:
-                return self._with_cosignatures(tree.info.number, size)
+        number = self._info(ledger).number
+        for size, _ in reversed(rows.listed(number, from_size, limits.CHECKPOINTS_LIMIT_MAX)):
+            if len({each.name for each in rows.cosignatures(number, size)}) >= required:
+                return self._with_cosignatures(number, size)
         return None
 
     def listed(self, ledger: str, from_size: int, limit: int) -> list[tuple[int, str]]:

@@ -37,7 +37,8 @@ class Contradictions:
     def found(self, info: LedgerInfo, cosigned: Cosigned, key: VerifierKey) -> None:
         """Takes up a verified cosignature over another root: kept first, then said as loudly as can be."""
         known = self._known.setdefault(info.id, [])
-        if any((each.size, each.name, each.key_id) == (cosigned.size, key.name, key.key_id) for each in known):
+        identity = cosigned.size, key.name, key.key_id
+        if any((each.size, each.name, each.key_id) == identity for each in known):
             return
         if len(known) >= limits.CONTRADICTIONS_PER_LEDGER_MAX:
             return  # More of the same would prove nothing more.
@@ -61,9 +62,7 @@ class Contradictions:
 
     def open_of(self, info: LedgerInfo) -> list[Contradiction]:
         """Those by keys that still speak for a replica: retiring or replacing the key closes them."""
-        named = {
-            (key.name, key.key_id) for keys in self._keys.history().replicas.values() for key in keys
-        }
+        named = {(key.name, key.key_id) for keys in self._keys.history().replicas.values() for key in keys}
         return [each for each in self._known.get(info.id, ()) if (each.name, each.key_id) in named]
 
     def forbid_cosigning(self, info: LedgerInfo) -> bool:

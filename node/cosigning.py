@@ -205,7 +205,7 @@ class Cosigning:
         return kept
 
     def _uncosigned(self, present: tuple[str, ...]) -> list[Tree]:
-        """Of the ledgers that were touched, or of all when this node's keys are others than in the last round."""
+        """Of the ledgers that were touched; of all when this node's keys are others than last time."""
         for gone in self._signed.keys() - self._ledgers.keys():
             del self._signed[gone]
         trees: list[Tree] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -62,7 +63,7 @@ class KeyPublishing:
             seen = self._keys.size
             note = self._statement(self._keys.history())
             if note is None:
-                await self._machine.wait_until(lambda: self._keys.size != seen, limits.COSIGNING_IDLE_S * 20)  # noqa: B023
+                await self._machine.wait_until(partial(self._has_grown, seen), limits.KEY_CHECK_S)
                 continue
             if self._speaker.is_leader:
                 await self._record(note)
@@ -70,8 +71,11 @@ class KeyPublishing:
                 self._speaker.notify(self._speaker.leader_id, encode_notice(Stated(note)))
             await asyncio.sleep(limits.KEY_PUBLISHING_PAUSE_S)
 
+    def _has_grown(self, size: int) -> bool:
+        return self._keys.size != size
+
     def stated(self, note: str) -> None:
-        """Another node wants a statement recorded. It repeats itself, so what cannot be done now is dropped."""
+        """Another node wants a statement recorded. It repeats itself: what cannot be done now is dropped."""
         if self._speaker.is_leader and len(self._recording) < limits.PEERS_MAX:
             task = asyncio.get_running_loop().create_task(self._record(note))
             self._recording.add(task)

@@ -45,6 +45,12 @@ COMMIT_TIMEOUT_S = 10.0
 MIN_SEQ_TIMEOUT_S = 5.0
 """How long a snapshot read waits for the block that `min_seq` asks for."""
 
+SEAL_INTERVAL_S = 1.0
+"""The longest that a block stays unsealed while the cluster is well."""
+
+SEAL_TIMEOUT_S = 5.0
+"""How long a request for a proof waits for a seal that covers what it asks about."""
+
 READ_TIMEOUT_S = 5.0
 """How long a strong read waits for the leader to confirm its leadership."""
 
@@ -186,6 +192,9 @@ CHECKPOINTS_LIMIT_MAX = 200
 
 KEY_PUBLISHING_PAUSE_S = 0.3
 """Between two tries to have this node's keys recorded."""
+
+KEY_CHECK_S = 5.0
+"""How often this node's keys are held against the journal while nothing new is in it."""
 
 KEY_STATEMENT_SIZE_BYTES_MAX = 16 << 10
 KEY_FILE_SIZE_BYTES_MAX = 64 << 10

@@ -13,9 +13,7 @@ from msgspec import Meta, Struct
 from consensus.limits import NOTICE_SIZE_BYTES_MAX
 from stele.format.limits import HASH_SIZE_BYTES, LEDGER_ID_SIZE_BYTES, TREE_SIZE_MAX
 
-LedgerId: TypeAlias = Annotated[
-    bytes, Meta(min_length=LEDGER_ID_SIZE_BYTES, max_length=LEDGER_ID_SIZE_BYTES)
-]
+LedgerId: TypeAlias = Annotated[bytes, Meta(min_length=LEDGER_ID_SIZE_BYTES, max_length=LEDGER_ID_SIZE_BYTES)]
 Size: TypeAlias = Annotated[int, Meta(ge=1, le=TREE_SIZE_MAX)]
 Root: TypeAlias = Annotated[bytes, Meta(min_length=HASH_SIZE_BYTES, max_length=HASH_SIZE_BYTES)]
 Text: TypeAlias = Annotated[str, Meta(max_length=NOTICE_SIZE_BYTES_MAX)]

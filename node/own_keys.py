@@ -31,7 +31,7 @@ class LogKeys:
         return self._keys[0]
 
     def signers(self, name: str, history: KeyHistory) -> list[SigningKey]:
-        """Who signs a checkpoint of the log `name`: the present key, then former ones that the file still has.
+        """Who signs for the log `name`: the present key, then former ones that the file still has.
 
         A former key goes on signing beside the present one, so that whoever trusts it has time to change;
         taking it out of the file ends that. Empty when the file lacks the present key.
