@@ -91,8 +91,8 @@ class Checkpoints:
         note = self._store.checkpoints.note(tree.info.number, tree.size)
         if note is not None and not note.startswith(f"{tree.text}\n"):
             raise InvariantBroken(
-                f"ledger {tree.info.name!r}: the root of {tree.size} blocks is {tree.root.hex()}, but this node"
-                f" has signed a checkpoint that begins {note[:256]!r}"
+                f"ledger {tree.info.name!r}: the root of {tree.size} blocks is {tree.root.hex()}, but a "
+                f"checkpoint that was signed here begins {note[:256]!r}"
             )
         lines = "" if note is None else note[len(tree.text) + 1 :]
         made = [signer.sign(tree.text) for signer in signers]

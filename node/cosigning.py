@@ -106,6 +106,11 @@ class Cosigning:
         """Whether no notice waits for a round."""
         return not any(self._inbox.values())
 
+    def gathered(self, info: LedgerInfo) -> int:
+        """How many cosignatures of the ledger's newest checkpoint this node has."""
+        sealed = self._store.sealed(info.name)
+        return 0 if sealed is None else len(self._store.checkpoints.cosignatures(info.number, sealed.size))
+
     # What a round does.
 
     def round(self) -> None:

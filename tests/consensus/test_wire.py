@@ -7,6 +7,7 @@ import contextlib
 import logging
 import random
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -324,8 +325,12 @@ async def test_notices_reach_those_who_know_them_and_give_way_to_raft(
 ) -> None:
     await check_at_work(cluster)
     heard: list[tuple[str, str, bytes]] = []
+
+    def hear(node_id: str, peer_id: str, body: bytes) -> None:
+        heard.append((node_id, peer_id, body))
+
     for node_id, replica in cluster.replicas.items():
-        replica.on_notice(lambda peer_id, body, node_id=node_id: heard.append((node_id, peer_id, body)))
+        replica.on_notice(partial(hear, node_id))
     sender = cluster.replicas["n0"]
     await until(lambda: all(each.connected for each in sender.status().members), "n0 reaches everyone")
     assert sender.notify("n1", b"one") == 1

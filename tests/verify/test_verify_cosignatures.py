@@ -145,7 +145,9 @@ def test_a_replica_may_have_a_key_of_each_kind() -> None:
         ([SET_LOG], RETIRE_OLD),
         ([SET_LOG, SET_OLD], SET_OLD),
         ([SET_LOG, SET_OLD], sign_note(set_replica_text("n0", [NEW.vkey]), LOG.plain, NEW.plain)),
-        ([SET_LOG, SET_OLD], sign_note(set_replica_text("n0", [NEW.vkey]), LOG.plain, OTHER.plain, NEW.plain)),
+        ([SET_LOG, SET_OLD], sign_note(
+            set_replica_text("n0", [NEW.vkey]), LOG.plain, OTHER.plain, NEW.plain
+        )),
         ([SET_LOG, SET_OLD], sign_note(retire_replica_text("n0", [OLD.vkey]), OLD.plain)),
         ([SET_LOG, SET_OLD, RETIRE_OLD], SET_OLD),
         ([SET_LOG, SET_OLD, SET_NEW], sign_note(
