@@ -59,8 +59,8 @@ ROUTES = (
         get_keys,
         operation_id="getKeys",
         summary="The verifier keys of the log and of the replicas",
-        description="With the signed statements that set, replaced and retired them, oldest first; they lie in "
-        "the ledger $system, which is sealed and proved like any other.",
+        description="With the signed statements that set, replaced and retired them, oldest first; they lie "
+        "in the ledger $system, which is sealed and proved like any other.",
         tag="cluster",
         answers={200: Answer("The keys.", Content(JSON, schemas.ClusterKeys))},
     ),
