@@ -15,6 +15,7 @@ from stele.format.key_statement import retire_replica_text
 from stele.format.note import sign_note
 from stele.verify.checkpoint import parse_checkpoint_text
 from stele.verify.note import VerifierKey, open_note
+from storage.checkpoints import CheckpointRows
 from storage.commands import CreateLedger, CreateTable, DropLedger, SetLedger
 from storage.errors import InvariantBroken
 from tests.node.cosigners import LEDGER, CosigningNode, World, ed25519_of
@@ -279,13 +280,18 @@ def test_the_checkpoint_is_synced_before_anything_leaves(
 ) -> None:
     node = world["n0"]
     events: list[str] = []
-    keep, cosign = node.store.checkpoints.keep, Cosigner.cosign
-    monkeypatch.setattr(
-        type(node.store.checkpoints), "keep", lambda self, found: (events.append("synced"), keep(found))
-    )
-    monkeypatch.setattr(
-        Cosigner, "cosign", lambda self, *arguments: (events.append("signed"), cosign(self, *arguments))[1]
-    )
+    keep, cosign = CheckpointRows.keep, Cosigner.cosign
+
+    def kept(rows: CheckpointRows, found: list[tuple[int, int, str]]) -> None:
+        events.append("synced")
+        keep(rows, found)
+
+    def cosigned(cosigner: Cosigner, origin: str, size: int, root: bytes, timestamp_s: int) -> str:
+        events.append("signed")
+        return cosign(cosigner, origin, size, root, timestamp_s)
+
+    monkeypatch.setattr(CheckpointRows, "keep", kept)
+    monkeypatch.setattr(Cosigner, "cosign", cosigned)
     world.write()
     node.cosigning.round()
     assert events[:2] == ["synced", "signed"]
