@@ -177,21 +177,36 @@ class SnapshotResponse(Struct, frozen=True, tag=19, array_like=True, forbid_unkn
     offset: Count
 
 
+class Notice(Struct, frozen=True, tag=30, array_like=True, forbid_unknown_fields=True, gc=False):
+    """Not Raft: what the node above has to say to the same node of another member. It may be lost."""
+
+    body: Annotated[bytes, Meta(max_length=limits.NOTICE_SIZE_BYTES_MAX)]
+
+
 Greeting: TypeAlias = Hello | Welcome
 Answer: TypeAlias = VoteResponse | AppendResponse | PreVoteResponse | SnapshotResponse
 Message: TypeAlias = Answer | RequestVote | Append | PreVote | TimeoutNow | InstallSnapshot | Contacts
 
 _encoder = msgspec.msgpack.Encoder()
 _message_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_frame_decoder: msgspec.msgpack.Decoder[Message | Notice] = msgspec.msgpack.Decoder(Message | Notice)
 _greeting_decoder: msgspec.msgpack.Decoder[Greeting] = msgspec.msgpack.Decoder(Greeting)
 
 encode = _encoder.encode
 
 
 def decode_message(body: bytes | memoryview) -> Message:
-    """Raises MalformedMessage."""
+    """A message of Raft. Raises MalformedMessage."""
     try:
         return _message_decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise MalformedMessage(f"not a message: {error}") from error
+
+
+def decode_frame(body: bytes | memoryview) -> Message | Notice:
+    """Anything that follows the greeting. Raises MalformedMessage."""
+    try:
+        return _frame_decoder.decode(body)
     except msgspec.MsgspecError as error:
         raise MalformedMessage(f"not a message: {error}") from error
 

@@ -12,12 +12,13 @@ import random
 import socket
 from collections.abc import Callable
 
+from consensus import limits
 from consensus.config import MemberStatus, Peer, ReplicaConfig, ReplicaStatus, Role, Timing
 from consensus.errors import MalformedMessage, ReplicaStopped
 from consensus.log import DurableLog
 from consensus.log_store import LogStore
 from consensus.membership import Member, Membership, MembershipInvalid, MembershipRefused
-from consensus.messages import Message
+from consensus.messages import Message, Notice
 from consensus.raft_core import RaftCore
 from consensus.snapshot import Snapshot, SnapshotSink, SnapshotSource
 from consensus.state_machine import StateMachine
@@ -82,6 +83,7 @@ class Replica:
         self._leadership_callbacks: list[Callable[[bool], None]] = []
         self._membership_callbacks: list[Callable[[Membership], None]] = []
         self._memberships: tuple[Membership, ...] = ()
+        self._notice_callbacks: list[Callable[[str, bytes], None]] = []
         self._core: RaftCore | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -134,6 +136,20 @@ class Replica:
     def on_leadership(self, callback: Callable[[bool], None]) -> None:
         """`callback(True)` follows each time this member becomes leader, `callback(False)` when it ends."""
         self._leadership_callbacks.append(callback)
+
+    def notify(self, peer_id: str | None, body: bytes) -> int:
+        """Sends `body` to another member, or to all of them; returns how many it was written to.
+
+        No part of Raft: it may be lost, and never waits. Raises ValueError when `body` is too long.
+        """
+        if len(body) > limits.NOTICE_SIZE_BYTES_MAX:
+            raise ValueError(f"a notice is at most {limits.NOTICE_SIZE_BYTES_MAX} bytes, not {len(body)}")
+        return 0 if self._stopped else self._transport.send_notice(peer_id, Notice(body))
+
+    def on_notice(self, callback: Callable[[str, bytes], None]) -> None:
+        """`callback(peer_id, body)` is called for each notice that comes. It must not raise, and be quick:
+        it runs where Raft's messages are taken."""
+        self._notice_callbacks.append(callback)
 
     def propose(self, payload: bytes) -> asyncio.Future[object]:
         """Replicates `payload`; the future gets what the state machine returned when it was applied here.
@@ -250,9 +266,13 @@ class Replica:
 
     # What the transport tells.
 
-    def message_received(self, peer_id: str, message: Message) -> None:
+    def message_received(self, peer_id: str, message: Message | Notice) -> None:
         """Raises MalformedMessage."""
         if self._core is None or self._stopped:
+            return
+        if isinstance(message, Notice):
+            for callback in self._notice_callbacks:
+                callback(peer_id, message.body)
             return
         try:
             self._core.receive(peer_id, message)

@@ -16,7 +16,6 @@ from typing import NoReturn
 
 import structlog
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import node
 from consensus.config import CatchUp, ReplicaConfig
@@ -27,7 +26,6 @@ from consensus.snapshot import Snapshot
 from consensus.tls import CredentialFiles, MutualTls
 from node import limits
 from node.applied import AnnouncingMachine
-from node.checkpoints import Checkpoints, load_log_key
 from node.committer import Committer
 from node.config import Config
 from node.http.answers import encode
@@ -39,6 +37,7 @@ from node.http.services import Services
 from node.membership import MembershipWatch
 from node.reads import Reads
 from node.sealing import Sealing
+from node.signing import Signing
 from node.snapshots import Sink, Source
 from node.stamps import Stamps
 from node.telemetry import Metrics, Readings, configure_logging, node_readings
@@ -74,24 +73,23 @@ class Node:
     async def start(self) -> None:
         """Open the store, join the cluster, serve.
 
-        Raises StartFailed, LogKeyInvalid, CredentialsInvalid and StorageError.
+        Raises StartFailed, SigningKeyInvalid, CredentialsInvalid and StorageError.
         """
         config = self.config
-        log_key = load_log_key(config.log_key_file)
         tls = _mutual_tls(config)
         store = Store.open(config.data_dir)
         try:
-            self.services = self._compose(store, log_key, tls)
+            self.services = self._compose(store, tls)
             await _listening("raft_port", config.raft_port, self.services.replica.start())
         except BaseException:
             store.close()
             raise
-        replica, committer = self.services.replica, self.services.committer
-        readings = Readings(lambda: node_readings(replica, committer, store))
-        self.services.metrics.registry.register(readings)
-        replica.on_leadership(self.services.sealing.leadership)
+        services, replica = self.services, self.services.replica
+        services.metrics.registry.register(Readings(lambda: node_readings(services)))
+        replica.on_leadership(services.sealing.leadership)
         replica.on_leadership(lambda leads: _log.info("leadership", leads=leads))
         self.services.membership.start()
+        services.signing.start()
         try:
             await self._serve_http()
         except BaseException:
@@ -99,7 +97,8 @@ class Node:
             raise
         _log.info("serving", http=f"{config.http_host}:{config.http_port}", data_dir=str(config.data_dir))
 
-    def _compose(self, store: Store, log_key: Ed25519PrivateKey, tls: MutualTls | None) -> Services:
+    def _compose(self, store: Store, tls: MutualTls | None) -> Services:
+        """The parts of this node. Raises SigningKeyInvalid."""
         config = self.config
         machine = AnnouncingMachine(store.machine)
         replica = self._make_replica(store, machine, tls)
@@ -111,14 +110,15 @@ class Node:
             timeout_s=config.commit_timeout_s,
             on_group=metrics.group,
         )
+        reads = Reads(replica, store, machine)
         return Services(
             config=config,
             store=store,
             replica=replica,
             membership=MembershipWatch(replica, metrics.membership_changes.inc),
             committer=committer,
-            reads=Reads(replica, store, machine),
-            checkpoints=Checkpoints(store, config.cluster, log_key),
+            reads=reads,
+            signing=Signing(config, store, replica, machine, committer, reads, stamps, self._on_fatal),
             sealing=Sealing(
                 store,
                 machine,
@@ -191,6 +191,7 @@ class Node:
         services = self.services
         if self._runner is not None:
             await self._runner.cleanup()
+        await services.signing.stop()
         await services.committer.close(limits.SHUTDOWN_COMMITS_TIMEOUT_S)
         await services.forwarder.close()
         await services.replica.stop()

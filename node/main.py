@@ -19,9 +19,10 @@ import node
 from consensus.errors import CredentialsInvalid
 from node import certificates, limits
 from node.app import StartFailed, run
-from node.checkpoints import LogKeyInvalid
 from node.config import Config, ConfigInvalid, check_identifier
 from node.demo import DemoFailed, run_demo
+from node.key_commands import keys_app
+from node.signing_keys import SigningKeyInvalid
 from storage import fsck as storage_fsck
 from storage.errors import NotAStore, StorageError, StoreInUse
 
@@ -51,6 +52,9 @@ def _file_that_config_names(command: App, commands: tuple[str, ...], arguments: 
 _serve = App(name="serve", config=[Env("STELED_", command=False), _file_that_config_names])
 app.command(_serve)
 
+keys_app.config = _serve.config
+app.command(keys_app)
+
 
 @_serve.default
 def serve(
@@ -65,7 +69,7 @@ def serve(
     """
     try:
         uvloop.run(run(settings))
-    except (StartFailed, LogKeyInvalid, CredentialsInvalid, StorageError) as error:
+    except (StartFailed, SigningKeyInvalid, CredentialsInvalid, StorageError) as error:
         return _fail(str(error), EXIT_FAILED)
     return EXIT_OK
 

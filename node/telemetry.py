@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -13,9 +13,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from consensus.config import ReplicaStatus, Role
-from consensus.replica import Replica
-from node.committer import Committer
-from storage.store import Store
+
+if TYPE_CHECKING:
+    from node.http.services import Services
 
 _LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _COMMANDS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -135,8 +135,9 @@ class Readings(Collector):
             yield family
 
 
-def node_readings(replica: Replica, committer: Committer, store: Store) -> list[Measurement]:
+def node_readings(services: Services) -> list[Measurement]:
     """What the parts of a node have to say about themselves."""
+    replica, committer = services.replica, services.committer
     status = replica.status()
     role = status.role.name.lower()
     return [
@@ -156,11 +157,37 @@ def node_readings(replica: Replica, committer: Committer, store: Store) -> list[
             [((each.name.lower(),), float(each.name.lower() == role)) for each in Role],
         ),
         *membership_readings(status),
+        *_ledger_readings(services),
+    ]
+
+
+def _ledger_readings(services: Services) -> list[Measurement]:
+    """What there is to say of each ledger, and of its checkpoints."""
+    store, cosigning = services.store, services.signing.cosigning
+    return [
         Measurement(
             "stele_ledger_blocks",
             "Blocks of a ledger's journal.",
             ("ledger",),
             [((ledger.name,), float(ledger.size)) for ledger in store.ledgers()],
+        ),
+        Measurement(
+            "stele_checkpoint_contradictions",
+            "Valid cosignatures over another root than this node's: must be 0.",
+            ("ledger",),
+            [
+                ((ledger.name,), float(cosigning.contradictions.count(ledger.id)))
+                for ledger in store.ledgers()
+            ],
+        ),
+        Measurement(
+            "stele_checkpoint_cosignatures",
+            "Cosignatures of a ledger's newest checkpoint that this node has.",
+            ("ledger",),
+            [((ledger.name,), float(cosigning.gathered(ledger))) for ledger in store.ledgers()],
+        ),
+        _single(
+            "stele_notices_dropped", "Notices of other nodes that were not taken.", cosigning.notices_dropped
         ),
         Measurement(
             "stele_ledger_unsealed_blocks",

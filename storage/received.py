@@ -13,7 +13,7 @@ from storage import directory
 from storage.directory import Step, nothing
 from storage.engine import Engine, RaftRows
 from storage.errors import SnapshotInvalid
-from storage.received_check import carry_notes, check_received
+from storage.received_check import carry_own_rows, check_received
 from storage.sequence import FileTable, SequenceReader
 from storage.snapshot import SnapshotCancelled
 from storage.store import Store
@@ -167,7 +167,7 @@ class ReceivedSnapshot:
         """Makes the checked snapshot the database that the next start opens.
 
         `own` makes its Raft rows this node's. `store`, this node's present one, must not contradict the
-        snapshot; its signed checkpoints are taken over. It is not to be written to any more. Raises
+        snapshot; its keys, signed checkpoints and cosignatures are taken over. It is not to be written to any more. Raises
         StorageError and OSError, and what `own` raises.
         """
         step("take")
@@ -178,7 +178,7 @@ class ReceivedSnapshot:
         self.discard()
         engine = Engine(completing)
         try:
-            carry_notes(store, engine)
+            carry_own_rows(store, engine)
             step("own")
             own(engine.raft_rows)
             engine.flush()

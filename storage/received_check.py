@@ -13,7 +13,10 @@ from storage.errors import FormatUnknown, InvariantBroken
 from storage.ledger_state import LedgerState, load_ledgers
 from storage.store import STORE_FORMAT, Store
 
-_NOTES_A_BATCH = 1_000
+_OWN_KINDS = (b"K", b"Q", b"V")
+"""Checkpoints, cosignatures and contradictions (storage/checkpoints.py)."""
+
+_ROWS_A_BATCH = 1_000
 
 
 def check_received(path: Path, applied_index: int) -> None:
@@ -38,19 +41,22 @@ def check_received(path: Path, applied_index: int) -> None:
         engine.close()
 
 
-def carry_notes(store: Store, received: Engine) -> None:
-    """Copies the checkpoints that this node has signed into `received`, because each of them is kept.
+def carry_own_rows(store: Store, received: Engine) -> None:
+    """Makes `received` remember what this node signs with and has signed, instead of its sender's keys.
 
-    The newest of each ledger must be one of the received journal's tree: otherwise this node has signed
-    another history. Raises InvariantBroken and StorageFailed.
+    Every checkpoint, cosignature and contradiction that this node has kept is copied, because each is kept
+    for ever. The newest checkpoint of each ledger must be one of the received journal's tree: otherwise this
+    node has signed another history. Raises InvariantBroken and StorageFailed.
     """
+    _copy_cosigner(store.engine, received)
     ledgers = load_ledgers(received)
     for name, own in store.machine.ledgers.items():
         state = ledgers.get(name)
         if state is None or state.row.id != own.row.id:
             continue  # Dropped, or created anew, in what this node has not seen.
         _check_newest_note(store.engine, own, state)
-        _copy(store.engine, received, own.number)
+        for kind in _OWN_KINDS:
+            _copy(store.engine, received, keys.of_ledger(kind, own.number))
 
 
 def _check_newest_note(source: Engine, signed: LedgerState, journal: LedgerState) -> None:
@@ -72,12 +78,21 @@ def _check_newest_note(source: Engine, signed: LedgerState, journal: LedgerState
         )
 
 
-def _copy(source: Engine, received: Engine, number: int) -> None:
-    prefix = keys.of_ledger(b"K", number)
+def _copy_cosigner(source: Engine, received: Engine) -> None:
+    batch = received.batch()
+    cosigner = source.get(keys.COSIGNER)
+    if cosigner is None:
+        batch.delete(keys.COSIGNER)
+    else:
+        batch.put(keys.COSIGNER, cosigner)
+    received.write(batch)
+
+
+def _copy(source: Engine, received: Engine, prefix: bytes) -> None:
     for rows_of_batch in _batches(source.scan(prefix, keys.end_of(prefix))):
         batch = received.batch()
-        for key, note in rows_of_batch:
-            batch.put(key, note)
+        for key, value in rows_of_batch:
+            batch.put(key, value)
         received.write(batch)
 
 
@@ -85,7 +100,7 @@ def _batches(found: Iterator[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes,
     gathered: list[tuple[bytes, bytes]] = []
     for row in found:
         gathered.append(row)
-        if len(gathered) == _NOTES_A_BATCH:
+        if len(gathered) == _ROWS_A_BATCH:
             yield gathered
             gathered = []
     if gathered:

@@ -7,6 +7,7 @@ from msgspec import UNSET
 from consensus.errors import ConsensusError, NotLeader, OutcomeUnknown, TooManyProposals, TransferFailed
 from consensus.membership import MembershipInvalid, MembershipRefused
 from node import limits
+from node.checkpoints import LogKeyMissing
 from node.committer import CommandTooLarge, CommitUnknown, Overloaded, ShuttingDown
 from node.http.problems import Problem
 from node.membership import ChangeInProgress
@@ -22,6 +23,7 @@ _SLUGS: dict[type[Exception], str] = {
     NotCaughtUp: "not-caught-up",
     ChangeInProgress: "change-in-progress",
     NotSealed: "not-sealed",
+    LogKeyMissing: "log-key-missing",
     Overloaded: "overloaded",
     TooManyProposals: "overloaded",
     MembershipInvalid: "invalid-field",

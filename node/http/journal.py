@@ -15,6 +15,7 @@ from node import limits
 from node.http import schemas
 from node.http.answers import answer, answer_struct, begin_stream, encode
 from node.http.parameters import NUMBER_MAX, Query, ReadQuery, Seq, Size
+from node.http.problems import Problem
 from node.http.route import JSON, NDJSON, TEXT, Answer, Call, Content, Route
 from node.http.services import Services
 from node.http.views import fresh, typed_query
@@ -29,6 +30,22 @@ _LEDGER = "/v1/ledgers/{ledger}"
 class BlocksQuery(Query, kw_only=True, frozen=True, rename={"start": "from"}):
     start: Annotated[int, Meta(ge=0, le=NUMBER_MAX, description="First block of the page.")] = 0
     limit: Annotated[int, Meta(ge=1, le=limits.BLOCKS_LIMIT_MAX)] = limits.PAGE_LIMIT_DEFAULT
+
+
+class CheckpointQuery(Query, kw_only=True, frozen=True):
+    cosignatures: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=limits.VOTERS_MAX,
+            description="Wait, for a few seconds, until so many replicas have cosigned.",
+        ),
+    ] = 0
+
+
+class CheckpointsQuery(Query, kw_only=True, frozen=True):
+    from_size: Annotated[int, Meta(ge=0, le=NUMBER_MAX, description="Smallest size of the page.")] = 0
+    limit: Annotated[int, Meta(ge=1, le=limits.CHECKPOINTS_LIMIT_MAX)] = limits.PAGE_LIMIT_DEFAULT
 
 
 class InclusionQuery(Query, kw_only=True, frozen=True):
@@ -112,9 +129,32 @@ async def list_blocks(services: Services, call: Call) -> web.Response:
 
 async def get_checkpoint(services: Services, call: Call) -> web.Response:
     (ledger,) = call.names
+    required = typed_query(call, CheckpointQuery).cosignatures
     await services.reads.strong()
     sealed = await services.sealing.covering(ledger, 0)
-    return web.Response(text=services.checkpoints.of_seal(ledger, sealed), content_type=TEXT)
+    note: str | None = services.checkpoints.of_seal(ledger, sealed)
+    if required:
+        note = await services.signing.cosigned(ledger, required, sealed.size)
+    if note is None:
+        raise Problem(
+            "not-cosigned",
+            f"fewer than {required} replicas have cosigned a checkpoint of {sealed.size} blocks or more",
+            field="cosignatures",
+        )
+    return web.Response(text=note, content_type=TEXT)
+
+
+async def list_checkpoints(services: Services, call: Call) -> web.Response:
+    """From this node's own store: what it has gathered itself."""
+    query = typed_query(call, CheckpointsQuery)
+    found = services.checkpoints.listed(call.names[0], query.from_size, query.limit + 1)
+    shown = found[: query.limit]
+    return answer_struct(
+        schemas.Checkpoints(
+            checkpoints=[schemas.KeptCheckpoint(size=size, note=note) for size, note in shown],
+            next=found[-1][0] if len(found) > len(shown) else UNSET,
+        )
+    )
 
 
 async def get_inclusion(services: Services, call: Call) -> web.Response:
@@ -244,9 +284,24 @@ ROUTES = (
         get_checkpoint,
         operation_id="getCheckpoint",
         summary="The signed Merkle root of the journal up to its newest seal (C2SP tlog-checkpoint)",
+        description="The log's signature comes first, then every replica's cosignature that is here (C2SP "
+        "tlog-cosignature).",
         tag="journal",
+        query=CheckpointQuery,
         answers={200: Answer("A signed note.", Content(TEXT, schema={"type": "string"}))},
-        problems=("ledger-unknown", "not-sealed"),
+        problems=("ledger-unknown", "not-sealed", "not-cosigned", "log-key-missing"),
+    ),
+    Route(
+        "GET",
+        _LEDGER + "/checkpoints",
+        list_checkpoints,
+        operation_id="listCheckpoints",
+        summary="Every checkpoint that the answering node has kept, smallest first",
+        description="A node keeps each checkpoint that it has signed, and each cosignature, for ever.",
+        tag="journal",
+        query=CheckpointsQuery,
+        answers={200: Answer("A page; pass `next` as `from_size`.", Content(JSON, schemas.Checkpoints))},
+        problems=("ledger-unknown",),
     ),
     Route(
         "GET",

@@ -7,6 +7,7 @@ from node.http import (
     cluster,
     documents,
     journal,
+    keys,
     ledgers,
     members,
     operations,
@@ -24,5 +25,6 @@ ROUTES: tuple[Route, ...] = (
     *ledgers.ROUTES,
     *cluster.ROUTES,
     *members.ROUTES,
+    *keys.ROUTES,
     *operations.ROUTES,
 )

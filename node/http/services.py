@@ -14,6 +14,7 @@ from node.limits import BODIES_IN_FLIGHT_BYTES_MAX
 from node.membership import MembershipWatch
 from node.reads import Reads
 from node.sealing import Sealing
+from node.signing import Signing
 from node.stamps import Stamps
 from node.telemetry import Metrics
 from storage.store import Store
@@ -30,7 +31,7 @@ class Services:
     membership: MembershipWatch
     committer: Committer
     reads: Reads
-    checkpoints: Checkpoints
+    signing: Signing
     sealing: Sealing
     forwarder: Forwarder
     stamps: Stamps
@@ -39,3 +40,7 @@ class Services:
     budget: BodyBudget = field(default_factory=lambda: BodyBudget(BODIES_IN_FLIGHT_BYTES_MAX))
     draining: bool = False
     """Set when the node begins to stop: readyz then says so."""
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return self.signing.checkpoints

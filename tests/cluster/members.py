@@ -14,7 +14,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-from node.checkpoints import create_log_key
+from node.signing_keys import create_log_key
 from tests.cluster.cluster import wait_until
 
 LEDGER = "books"

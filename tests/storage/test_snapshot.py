@@ -13,6 +13,7 @@ import pytest
 
 from stele.format.note import checkpoint_text
 from storage import directory, fsck, limits
+from storage.checkpoints import Cosignature
 from storage.engine import RaftRows
 from storage.errors import DiskSpaceShort, FormatUnknown, InvariantBroken, SnapshotInvalid, StoreInUse
 from storage.received import ReceivedSnapshot
@@ -39,8 +40,20 @@ def leader(tmp_path: Path) -> Driver:
     for n in range(20):
         driver.one(driver.transact(driver.put("cars", f"late{n}", {"n": n})))
     driver.store.raft_rows.write([(b"e1", b"the leader's log")], [])
-    driver.store.save_checkpoint(LEDGER, 200, note(driver.store, 200))
+    keep_note(driver, 200, note(driver.store, 200))
     return driver
+
+
+def number_of(driver: Driver) -> int:
+    return driver.store.machine.ledgers[LEDGER].number
+
+
+def keep_note(driver: Driver, size: int, text: str) -> None:
+    driver.store.checkpoints.keep([(number_of(driver), size, text)])
+
+
+def has_note(driver: Driver, size: int) -> bool:
+    return driver.store.checkpoints.note(number_of(driver), size) is not None
 
 
 def made(driver: Driver) -> tuple[StoreSnapshots, StoreSnapshot]:
@@ -96,13 +109,19 @@ def test_what_this_node_signed_is_kept(leader: Driver, tmp_path: Path) -> None:
     for entry in leader.entries[:100]:
         follower.store.machine.apply(follower.store.machine.applied_index + 1, entry)
     for size in (7, 50):
-        follower.store.save_checkpoint(LEDGER, size, note(follower.store, size))
+        keep_note(follower, size, note(follower.store, size))
+    kept = Cosignature(number_of(follower), 50, b"\x01\x02\x03\x04", "test/n1", "a line")
+    follower.store.checkpoints.keep_cosignatures([kept])
+    follower.store.checkpoints.keep_cosigner_keys("the follower's key")
+    leader.store.checkpoints.keep_cosigner_keys("the leader's key")
     snapshots, snapshot = made(leader)
     received = send(snapshots, snapshot, follower.path)
     received.check(snapshot.applied_index, NEVER)
     received.complete(follower.store, own)
     follower.reopen()
-    assert [follower.store.checkpoint(LEDGER, size) is not None for size in (7, 8, 50, 200)] == [1, 0, 1, 1]
+    assert follower.store.checkpoints.cosigner_keys() == "the follower's key"
+    assert follower.store.checkpoints.cosignatures(number_of(follower), 50) == [kept]
+    assert [has_note(follower, size) for size in (7, 8, 50, 200)] == [1, 0, 1, 1]
     follower.store.close()
     assert fsck.check(follower.path).findings == []
 
@@ -114,7 +133,7 @@ def test_a_snapshot_of_another_history_than_this_node_signed_is_not_installed(
     for entry in leader.entries[:100]:
         follower.store.machine.apply(follower.store.machine.applied_index + 1, entry)
     other_root = follower.store.journal(LEDGER).root(49)
-    follower.store.save_checkpoint(LEDGER, 50, checkpoint_text("test/sample", 50, other_root))
+    keep_note(follower, 50, checkpoint_text("test/sample", 50, other_root))
     snapshots, snapshot = made(leader)
     received = send(snapshots, snapshot, follower.path)
     received.check(snapshot.applied_index, NEVER)
@@ -141,7 +160,7 @@ def test_what_is_not_as_it_was_sent_is_found(leader: Driver, tmp_path: Path, dam
 def test_a_sound_sequence_of_an_unsound_store_is_found(leader: Driver, tmp_path: Path) -> None:
     """Its sender was wrong before it sent anything."""
     root = leader.store.journal(LEDGER).root(299)
-    leader.store.save_checkpoint(LEDGER, 300, checkpoint_text("test/sample", 300, root))
+    keep_note(leader, 300, checkpoint_text("test/sample", 300, root))
     snapshots, snapshot = made(leader)
     received = send(snapshots, snapshot, tmp_path)
     with pytest.raises(InvariantBroken, match="signed checkpoint of size 300"):
