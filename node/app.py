@@ -202,8 +202,8 @@ class Node:
             if services.replica.needs(snapshot):
                 sink.install(snapshot, services.store)
             await self._close_store()
+            gc.collect()  # RocksDB lets go of a database only once nothing refers to it any more.
             await self.start()
-            gc.collect()
         except BaseException as error:
             self._on_fatal(error)
         finally:

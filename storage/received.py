@@ -55,7 +55,8 @@ class ReceivedSnapshot:
             self._name = msgspec.msgpack.decode((self._path / _NAME).read_bytes(), type=_Name)
             table = self._take_header((self._path / _HEADER).read_bytes())
         except (OSError, msgspec.MsgspecError, SnapshotInvalid):
-            self.discard()
+            directory.remove(self._path)
+            self._name, self._header, self._table, self._offset = None, b"", None, 0
             return
         for entry in table.files if table else ():
             file = self._path / _FILES / entry.name
@@ -129,7 +130,7 @@ class ReceivedSnapshot:
     def discard(self) -> None:
         """Drops what was received, if anything was. Raises OSError."""
         self._close()
-        if self._name is not None or self._path.exists():
+        if self._name is not None:
             directory.remove(self._path)
         self._name, self._table, self._header, self._offset = None, None, b"", 0
 

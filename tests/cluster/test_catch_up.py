@@ -146,21 +146,27 @@ def test_a_node_whose_data_directory_was_wiped(members: Members) -> None:
     members.load(leader, "majority", 0.1)
 
 
+def install_and_die(members: Members, leader: str, step: str) -> None:
+    """A node gets a snapshot, dies before the step, and comes back."""
+    down, _ = others(leader)
+    members.kill(down)
+    outgrow(members, f"{down}-{step.replace(' ', '-')}", leader)
+    members.start(down, module="tests.cluster.dying_node")
+    members.until(lambda: members.ended(down) is not None, f"the node dies before: {step}")
+    assert members.ended(down) == -signal.SIGKILL, members.log(down)[-2000:]
+    members.start(down)
+    members.until(lambda: members.caught_up(down, leader), f"it is back after: {step}")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_kill_9_at_every_step_of_an_installation(members: Members, monkeypatch: pytest.MonkeyPatch) -> None:
     leader = members.leader()
     members.create(leader)
     for step in STEPS:
-        down, _ = others(leader)
-        members.kill(down)
-        outgrow(members, f"{down}-{step.replace(' ', '-')}", leader)
         monkeypatch.setenv("DIE_AT", step)
-        members.start(down, module="tests.cluster.dying_node")
-        members.until(lambda down=down: members.ended(down) is not None, f"the node dies before: {step}")
-        assert members.ended(down) == -signal.SIGKILL, members.log(down)[-2000:]
-        members.start(down)
-        members.until(lambda down=down: members.caught_up(down, leader), f"it is back after: {step}")
+        install_and_die(members, leader, step)
+    down, _ = others(leader)
     assert members.export(down) == members.export(leader)
     members.stop_everything()
     for node_id in members.http:
