@@ -103,10 +103,6 @@ class Followers:
         lag = self._log.last_index - progress.match_index
         return not progress.probing and lag <= limits.CAUGHT_UP_LAG_ENTRIES_MAX
 
-    def snapshotting(self, peer_id: str) -> bool:
-        """Whether this follower is being sent a snapshot, or waits for one."""
-        return self._progress[peer_id].stream is not None
-
     def any_to_send(self, commit_index: int) -> bool:
         """Whether a follower should be sent something before the next heartbeat."""
         commit_due = self._clock() >= self._commit_notice_at

@@ -167,8 +167,8 @@ class ReceivedSnapshot:
         """Makes the checked snapshot the database that the next start opens.
 
         `own` makes its Raft rows this node's. `store`, this node's present one, must not contradict the
-        snapshot; its keys, signed checkpoints and cosignatures are taken over. It is not to be written to any more. Raises
-        StorageError and OSError, and what `own` raises.
+        snapshot; its keys, signed checkpoints and cosignatures are taken over. It is not to be written to any
+        more. Raises StorageError and OSError, and what `own` raises.
         """
         step("take")
         self._close()
