@@ -12,7 +12,7 @@ from consensus.errors import LogCorrupt
 from consensus.log import DurableLog
 from consensus.membership import Membership
 from consensus.messages import Append, AppendResponse, PreVoteResponse, RequestVote, VoteResponse
-from tests.consensus.cores import TIMING, Bench, append, members
+from tests.consensus.cores import TIMING, Bench, Outcome, append, members
 from tests.consensus.test_changes import OTHER_DISK, commit, greet, membership_record
 
 
@@ -70,9 +70,12 @@ def test_a_lost_disk_is_not_counted_and_comes_back_by_itself(tmp_path: Path) -> 
     bench = with_known_disks(tmp_path)
     held = bench.core.match_index("n1")
     assert held == bench.core.log.last_index
+    committed = bench.core.commit_index
+    bench.core.propose(b"x", Outcome())
     greet(bench, "n1", OTHER_DISK)
     bench.acknowledge("n1")
     sent = bench.settle()
+    assert bench.core.commit_index == committed
     lost = bench.core.membership
     assert (lost["n1"].voter, lost["n1"].incarnation, lost.quorum) == (False, OTHER_DISK, 2)
     assert bench.core.match_index("n1") == 0
