@@ -84,9 +84,13 @@ class Sink:
         self._on_received = on_received
         self._on_fatal = on_fatal
         self._checking: asyncio.Task[None] | None = None
+        self._checked: Snapshot | None = None
         self._cancelled = threading.Event()
 
     def offset(self, snapshot: Snapshot, /) -> int:
+        if self._checked is not None and self._checked.digest != snapshot.digest:
+            # What is being checked, or about to be installed, must not change; another leader's has to wait.
+            raise SnapshotFailed("another snapshot has come, and is about to be installed")
         try:
             return self._received.offset(snapshot.digest, snapshot.size_bytes)
         except (StorageError, OSError) as error:
@@ -99,7 +103,8 @@ class Sink:
             raise SnapshotFailed(str(error)) from error
 
     def finish(self, snapshot: Snapshot, /) -> None:
-        if self._checking is None:
+        if self._checked is None:
+            self._checked = snapshot
             self._checking = asyncio.get_running_loop().create_task(self._check(snapshot))
 
     async def _check(self, snapshot: Snapshot) -> None:
@@ -117,13 +122,13 @@ class Sink:
             self._on_received(snapshot)
 
     def discard(self) -> None:
-        if self._checking is None:
+        if self._checked is None:
             self._received.discard()
 
     def forget(self) -> None:
         """Drops the snapshot that was checked: it is not what was sent, or no longer needed."""
         self._received.discard()
-        self._checking = None
+        self._checking = self._checked = None
 
     def install(self, snapshot: Snapshot, store: Store) -> None:
         """Makes the checked snapshot what the next start opens. The replica must have stopped. Raises
