@@ -16,7 +16,7 @@ from stele.format.state_map import (
     BITS_PER_LEVEL,
     BUCKET_DEPTH_MIN,
     BUCKET_PREFIX,
-    BUCKET_ROWS_MAX,
+    BUCKET_SIZE_BYTES_MAX,
     CHILDREN,
     ROW_SIZE_BYTES,
     StateProof,
@@ -30,7 +30,6 @@ from storage.disk import Disk
 from storage.state_tree import StateTree
 
 _SHIFT = 24 - BUCKET_DEPTH_MIN
-_BUCKET_SIZE_BYTES_MAX = BUCKET_ROWS_MAX * ROW_SIZE_BYTES
 
 _sha256 = hashlib.sha256
 
@@ -55,7 +54,7 @@ class StateMap:
         hashes: list[bytes] = []
         for key, bucket in self._disk.scan(prefix, keys.end_of(prefix)):
             numbers.append(int.from_bytes(key[start:], "big"))
-            hashes.append(node_hash(bucket, BUCKET_DEPTH_MIN))
+            hashes.append(_hash(bucket))
         self._tree.update(numbers, hashes)
 
     def update(
@@ -72,16 +71,10 @@ class StateMap:
         hashes: list[bytes] = []
         for number, group in groupby(rows, bucket_of):
             key = keys.state_bucket(self._number, number)
-            bucket = read(key) or b"" if self._tree.has_rows(number) else b""
-            for row in group:
-                bucket = put_row(bucket, row) if bucket else row
+            bucket = merge(read(key) or b"" if self._tree.has_rows(number) else b"", list(group))
             write(key, bucket)
             numbers.append(number)
-            hashes.append(
-                _sha256(BUCKET_PREFIX + bucket).digest()
-                if len(bucket) <= _BUCKET_SIZE_BYTES_MAX
-                else node_hash(bucket, BUCKET_DEPTH_MIN)
-            )
+            hashes.append(_hash(bucket))
         self._tree.update(numbers, hashes)
 
     def proof(self, key_hash: bytes) -> StateProof:
@@ -105,8 +98,26 @@ def bucket_of(key_hash: bytes) -> int:
     return int.from_bytes(key_hash[:3], "big") >> _SHIFT
 
 
-def put_row(bucket: bytes, row: bytes) -> bytes:
-    """The bucket with `row` in its place, instead of an older row of the same key if there is one."""
+def merge(bucket: bytes, rows: list[bytes]) -> bytes:
+    """The bucket with sorted `rows`, one a key, each instead of an older row of its key if there is one."""
+    if not bucket:
+        return b"".join(rows)
+    if len(rows) == 1:
+        return _put(bucket, rows[0])
+    starts = range(0, len(bucket), ROW_SIZE_BYTES)
+    by_key = {bucket[i : i + HASH_SIZE_BYTES]: bucket[i : i + ROW_SIZE_BYTES] for i in starts}
+    by_key.update((row[:HASH_SIZE_BYTES], row) for row in rows)
+    return b"".join(sorted(by_key.values()))
+
+
+def _hash(bucket: bytes) -> bytes:
+    """The node at depth 20 with these rows."""
+    if len(bucket) <= BUCKET_SIZE_BYTES_MAX:
+        return _sha256(BUCKET_PREFIX + bucket).digest()
+    return node_hash(bucket, BUCKET_DEPTH_MIN)
+
+
+def _put(bucket: bytes, row: bytes) -> bytes:
     hashed = row[:HASH_SIZE_BYTES]
     low, high = 0, len(bucket) // ROW_SIZE_BYTES
     while low < high:

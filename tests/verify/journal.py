@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from stele.format import block, merkle
+from stele.format import block, merkle, state_map
 from stele.format.canonical import canonicalize
 from stele.format.note import SigningKey, checkpoint_text, sign_note
 from stele.format.times import format_time
@@ -47,6 +47,7 @@ class Journal:
     blocks: list[Members] = field(default_factory=list)
     headers: list[bytes] = field(default_factory=list)
     newest: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    rows: dict[bytes, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.blocks:
@@ -91,6 +92,21 @@ class Journal:
             revision_root=merkle.root_of_leaves(leaves),
         )
         return self._add(header, information, revisions)
+
+    def seal(self, *, state_root: bytes | None = None) -> int:
+        """Append a seal of everything so far, or of something else, and return its seq."""
+        seq = self.size
+        information = block.information_bytes("stele")
+        header = block.seal_header_bytes(
+            ledger=self.ledger,
+            seq=seq,
+            prev=merkle.leaf_hash(self.headers[-1]),
+            at_us=START_US + seq * 1_000,
+            tx=_id(seq),
+            information_hash=_sha256(information),
+            state_root=state_root or state_map.state_root(list(self.rows.values())),
+        )
+        return self._add(header, information, [])
 
     def root(self, size: int | None = None) -> bytes:
         return merkle.root_of_leaves([merkle.leaf_hash(header) for header in self.headers[:size]])
@@ -150,6 +166,8 @@ class Journal:
         commitment = block.commitment(salt, payload).hex()
         leaf = block.leaf_bytes(write.table, write.key, version, op, previous, commitment)
         self.newest[write.table, write.key] = version, seq
+        hashed = state_map.key_hash(self.ledger, write.table, write.key)
+        self.rows[hashed] = state_map.pack_row(hashed, version, seq, merkle.leaf_hash(leaf))
         revision: Members = {"leaf": json.loads(leaf), "salt": salt.hex()}
         if write.data is not None:
             revision["data"] = json.loads(payload)
