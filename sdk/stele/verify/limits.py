@@ -18,6 +18,25 @@ PATH_LENGTH_MAX: Final = 64
 SEQ_MAX: Final = 2**53 - 1
 """Counts stand in JSON, where larger integers are not exact (RFC 7493)."""
 
+STATE_DEPTH_MIN: Final = 20
+STATE_DEPTH_MAX: Final = 256
+"""Bits of a key hash that a bucket of the state map stands for."""
+
+STATE_BUCKET_ROWS_MAX: Final = 64
+STATE_ROWS_LENGTH_MAX: Final = 6_828
+"""Characters of a bucket's rows in base64: 64 rows of 80 bytes."""
+
+HISTORY_REVISIONS_MAX: Final = 10_000
+"""Revisions in the proof of a complete history."""
+
+RECEIPT_SIZE_BYTES_MAX: Final = 64 << 20
+CHECKPOINTS_CACHED_MAX: Final = 16
+"""Checkpoints whose signatures a verifier need not check again."""
+
+POLICY_SIZE_BYTES_MAX: Final = 1 << 18
+POLICY_ENTRIES_MAX: Final = 256
+"""Logs, witnesses and groups of a policy; C2SP tlog-policy asks for 32 of each."""
+
 EXPORT_START_SIZE_BYTES_MAX: Final = 2 << 20
 """The first line of an export, whose checkpoint is the largest part of it."""
 

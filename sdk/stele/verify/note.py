@@ -21,6 +21,8 @@ from stele.verify.limits import NOTE_SIGNATURES_MAX, NOTE_SIZE_BYTES_MAX, TIMEST
 
 ED25519 = 0x01
 COSIGNATURE_V1 = 0x04
+COSIGNATURE_TYPES = (COSIGNATURE_V1,)
+"""Types of keys that cosign checkpoints (https://c2sp.org/tlog-cosignature)."""
 
 _KEY_ID_SIZE_BYTES = 4
 _PUBLIC_KEY_SIZE_BYTES = 32

@@ -15,8 +15,8 @@ from msgspec import UNSET, UnsetType
 from stele.verify.errors import Malformed
 from stele.verify.limits import PATH_LENGTH_MAX, SEQ_MAX
 
-_Count = Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
-_Path = Annotated[list[str], msgspec.Meta(max_length=PATH_LENGTH_MAX)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
+Path = Annotated[list[str], msgspec.Meta(max_length=PATH_LENGTH_MAX)]
 
 
 class Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -27,13 +27,14 @@ class Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     format: Literal[1]
     hash_profile: str | UnsetType = UNSET
     info: str
-    kind: Literal["tx", "genesis"]
+    kind: Literal["tx", "genesis", "seal"]
     ledger: str
     name: str | UnsetType = UNSET
     prev: str
-    revision_count: _Count
+    revision_count: Count
     revision_root: str
-    seq: _Count
+    seq: Count
+    state_root: str | UnsetType = UNSET
     tx: str
 
     @property
@@ -55,9 +56,9 @@ class Leaf(msgspec.Struct, forbid_unknown_fields=True):
     commitment: str
     key: str
     op: Literal["put", "delete"]
-    prev_seq: _Count | None
+    prev_seq: Count | None
     table: str
-    version: _Count
+    version: Count
 
 
 class Revision(msgspec.Struct, forbid_unknown_fields=True):
@@ -82,37 +83,10 @@ class ExportStart(msgspec.Struct, forbid_unknown_fields=True):
     export: Literal[1]
     ledger: str
     name: str
-    from_: _Count = msgspec.field(name="from")
-    to: _Count
-    size: _Count
+    from_: Count = msgspec.field(name="from")
+    to: Count
+    size: Count
     checkpoint: str | None
-
-
-class DocumentProof(msgspec.Struct, forbid_unknown_fields=True):
-    """How a document leads to a checkpoint."""
-
-    header: Header
-    leaf: Leaf
-    salt: str
-    leaf_index: _Count
-    leaf_path: _Path
-    size: _Count
-    path: _Path
-    checkpoint: str
-
-
-class DocumentAnswer(msgspec.Struct, forbid_unknown_fields=True):
-    """A document with its proof, as read from a server."""
-
-    key: str
-    version: _Count
-    seq: _Count
-    tx: str
-    at: str
-    data: dict[str, object]
-    proof: DocumentProof
-    ledger: str | UnsetType = UNSET
-    table: str | UnsetType = UNSET
 
 
 _Shape = TypeVar("_Shape", bound=msgspec.Struct)
