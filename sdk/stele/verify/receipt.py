@@ -21,7 +21,7 @@ from stele.verify import shape
 from stele.verify.checkpoint import Checkpoint
 from stele.verify.document import found_in
 from stele.verify.errors import Malformed, Mismatch
-from stele.verify.limits import RECEIPT_SIZE_BYTES_MAX
+from stele.verify.limits import CHECKPOINTS_CACHED_MAX, RECEIPT_SIZE_BYTES_MAX
 from stele.verify.merkle import leaf_hash, root_of
 from stele.verify.policy import TrustPolicy
 from stele.verify.proof import ProofVerifier, Proven
@@ -66,13 +66,35 @@ _decoder = msgspec.json.Decoder(Receipt)
 
 def verify_receipt(text: bytes, policy: TrustPolicy) -> ReceiptReport:
     """Check a receipt, offline. Raises VerificationError."""
-    receipt = parse_receipt(text)
-    verifier = ProofVerifier(policy, receipt.ledger_id, origin=receipt.ledger)
-    if receipt.kind == "block":
-        return _verify_block(receipt, verifier)
-    _expect_members(receipt, block=False)
-    proven = _verify_claim(receipt, verifier)
-    return ReceiptReport(receipt, proven.checkpoint, _note_of(receipt), proven, None)
+    return ReceiptVerifier(policy).verify(text)
+
+
+class ReceiptVerifier:
+    """Checks many receipts under one policy, and each checkpoint's signatures once."""
+
+    def __init__(self, policy: TrustPolicy) -> None:
+        self._policy = policy
+        self._verifiers: dict[tuple[str, str], ProofVerifier] = {}
+
+    def verify(self, text: bytes) -> ReceiptReport:
+        """Check a receipt. Raises VerificationError."""
+        receipt = parse_receipt(text)
+        verifier = self._verifier(receipt)
+        if receipt.kind == "block":
+            return _verify_block(receipt, verifier)
+        _expect_members(receipt, block=False)
+        proven = _verify_claim(receipt, verifier)
+        return ReceiptReport(receipt, proven.checkpoint, _note_of(receipt), proven, None)
+
+    def _verifier(self, receipt: Receipt) -> ProofVerifier:
+        journal = receipt.ledger, receipt.ledger_id
+        known = self._verifiers.get(journal)
+        if known is None:
+            known = ProofVerifier(self._policy, receipt.ledger_id, origin=receipt.ledger)
+            if len(self._verifiers) >= CHECKPOINTS_CACHED_MAX:
+                del self._verifiers[next(iter(self._verifiers))]
+            self._verifiers[journal] = known
+        return known
 
 
 def parse_receipt(text: bytes) -> Receipt:
