@@ -24,7 +24,7 @@ class Leaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
 
 
-_decode_leaf = msgspec.json.Decoder(Leaf).decode
+decode_leaf = msgspec.json.Decoder(Leaf).decode
 
 
 class Journal:
@@ -56,7 +56,7 @@ class Journal:
         seq = parse_header(block.header).seq
         found = []
         for index, leaf in enumerate(block.leaves):
-            stored = self._stored_revision(_decode_leaf(leaf), seq, index)
+            stored = self._stored_revision(decode_leaf(leaf), seq, index)
             found.append((leaf, stored.salt, stored.payload))
         return found
 

@@ -13,6 +13,8 @@
     R ledger | number                        ring of refused transactions
     F ledger | transaction id                refused transactions
     K ledger | size                          signed checkpoints
+    S ledger | bucket                        the state map's buckets, as of the newest seal
+    Z ledger | size                          seals, by the journal's size right after each
 
 Numbers are big-endian so that byte order is number order, `~` is the complement so that newer comes
 first. A document key cannot hold a zero byte, so that `key 00` is prefix-free (stele.format.names).
@@ -28,13 +30,14 @@ FORMAT = b"Mformat"
 NEXT_LEDGER = b"Mnext-ledger"
 
 LEDGERS = b"L"
-PER_LEDGER_KINDS = b"JBTUCDXIRFK"
+PER_LEDGER_KINDS = b"JBTUCDXIRFKSZ"
 EVERYTHING = (b"", b"\xff")
 
 _U64_MAX = (1 << 64) - 1
 _U32_MAX = (1 << 32) - 1
 
 _ledger = struct.Struct(">cI").pack
+_ledger_u32 = struct.Struct(">cII").pack
 _ledger_u64 = struct.Struct(">cIQ").pack
 _tile = struct.Struct(">cIBQ").pack
 _revision_place = struct.Struct(">QI")
@@ -113,3 +116,11 @@ def refusal(number: int, tx: bytes) -> bytes:
 
 def checkpoint(number: int, size: int) -> bytes:
     return _ledger_u64(b"K", number, size)
+
+
+def state_bucket(number: int, bucket: int) -> bytes:
+    return _ledger_u32(b"S", number, bucket)
+
+
+def seal(number: int, size: int) -> bytes:
+    return _ledger_u64(b"Z", number, size)

@@ -17,6 +17,7 @@ RefusalReason = Literal[
     "document-missing",
     "idempotency-key-reused",
     "deletion-protected",
+    "nothing-to-seal",
 ]
 
 

@@ -29,19 +29,18 @@ def root(rows: Rows) -> bytes:
 def prove(rows: Rows, hashed: bytes) -> dict[str, Any]:
     """The state proof of a key hash, present or not."""
     here = sorted(rows.items())
-    siblings: list[str] = []
+    siblings: list[list[str]] = []
     depth = 0
     while depth < DEPTH_MIN or len(here) > ROWS_MAX:
-        left, right = _split(here, depth)
-        goes_right = _bit(hashed, depth)
-        here, other = (right, left) if goes_right else (left, right)
-        depth += 1
-        siblings.append(base64.b64encode(_node(other, depth)).decode())
+        children = [[row for row in here if _digit(row[0], depth) == digit] for digit in range(4)]
+        here = children.pop(_digit(hashed, depth))
+        depth += 2
+        siblings.append([base64.b64encode(_node(child, depth)).decode() for child in children])
     packed = b"".join(name + tail for name, tail in here)
     return {
         "bucket_depth": depth,
         "rows": base64.b64encode(packed).decode(),
-        "siblings": siblings[::-1],
+        "siblings": [text for level in siblings[::-1] for text in level],
     }
 
 
@@ -50,25 +49,18 @@ def _node(rows: list[tuple[bytes, bytes]], depth: int) -> bytes:
         return _EMPTY[depth]
     if depth >= DEPTH_MIN and len(rows) <= ROWS_MAX:
         return _sha256(b"\x02" + b"".join(name + tail for name, tail in rows))
-    left, right = _split(rows, depth)
-    return _sha256(b"\x03" + _node(left, depth + 1) + _node(right, depth + 1))
+    children = ([row for row in rows if _digit(row[0], depth) == digit] for digit in range(4))
+    return _sha256(b"\x03" + b"".join(_node(child, depth + 2) for child in children))
 
 
-def _split(
-    rows: list[tuple[bytes, bytes]], depth: int
-) -> tuple[list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]:
-    right = [row for row in rows if _bit(row[0], depth)]
-    return [row for row in rows if not _bit(row[0], depth)], right
-
-
-def _bit(hashed: bytes, depth: int) -> int:
-    return hashed[depth // 8] >> (7 - depth % 8) & 1
+def _digit(hashed: bytes, depth: int) -> int:
+    return int.from_bytes(hashed, "big") >> (254 - depth) & 3
 
 
 def _sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-_EMPTY = [b""] * DEPTH_MIN + [_sha256(b"\x02")]
-for _depth in range(DEPTH_MIN - 1, -1, -1):
-    _EMPTY[_depth] = _sha256(b"\x03" + _EMPTY[_depth + 1] + _EMPTY[_depth + 1])
+_EMPTY = {DEPTH_MIN: _sha256(b"\x02")}
+for _depth in range(DEPTH_MIN - 2, -1, -2):
+    _EMPTY[_depth] = _sha256(b"\x03" + _EMPTY[_depth + 2] * 4)

@@ -12,6 +12,7 @@ from stele.verify.note import VerifierKey, open_note
 from stele.verify.policy import TrustPolicy
 from stele.verify.proof import ProofVerifier, Proven
 from stele.verify.receipt import ReceiptReport, verify_receipt
+from stele.verify.state_map import StateRow, place_of, verify_state
 
 __all__ = [
     "Checkpoint",
@@ -20,14 +21,17 @@ __all__ = [
     "ProofVerifier",
     "Proven",
     "ReceiptReport",
+    "StateRow",
     "TrustPolicy",
     "VerificationError",
     "VerifierKey",
     "open_note",
     "parse_checkpoint",
+    "place_of",
     "verify_absence",
     "verify_document",
     "verify_export",
     "verify_growth",
     "verify_receipt",
+    "verify_state",
 ]

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from stele.verify import shape
-from stele.verify.entry import Fact
+from stele.verify.entry import Fact, Moment
 from stele.verify.errors import Incomplete, Malformed, Mismatch
 from stele.verify.proof import ProofVerifier, Proven
 from stele.verify.shape import Count
@@ -38,17 +38,17 @@ def verify_document(
     key: str,
     *,
     version: int | None = None,
-    as_of_seq: int | None = None,
+    moment: Moment | None = None,
 ) -> Proven:
     """Check the JSON of `GET …/documents/{key}?proof=true` against what was asked for.
 
-    Without `version` and `as_of_seq` it proves that the document is the current one as of the checkpoint;
+    Without `version` and `moment` it proves that the document is the current one as of the checkpoint;
     a server can still show an old checkpoint: compare its size with the largest seen.
     Raises VerificationError.
     """
     parsed = shape.convert(answer, _Answer, "answer")
     proof = with_data(parsed.proof, parsed.data)
-    proven = _proven(proof, verifier, table, key, version, as_of_seq)
+    proven = _proven(proof, verifier, table, key, version, moment)
     if found_in(proven) != "document" or proven.revision is None:
         raise Mismatch("what stands under the key", expected=found_in(proven), found="document")
     _check_answer(parsed, proven.revision, table, key)
@@ -62,13 +62,13 @@ def verify_absence(
     key: str,
     *,
     version: int | None = None,
-    as_of_seq: int | None = None,
+    moment: Moment | None = None,
 ) -> Proven:
     """Check the `proof` of a 404 or 410 answer: that there is no document to show.
 
     Raises VerificationError.
     """
-    proven = _proven(proof, verifier, table, key, version, as_of_seq)
+    proven = _proven(proof, verifier, table, key, version, moment)
     if found_in(proven) == "document":
         raise Mismatch("what stands under the key", expected="document", found="nothing")
     return proven
@@ -103,12 +103,12 @@ def _proven(
     table: str,
     key: str,
     version: int | None,
-    as_of_seq: int | None,
+    moment: Moment | None,
 ) -> Proven:
     if version is not None:
-        return verifier.revision(proof, table, key, version, as_of_seq=as_of_seq)
-    if as_of_seq is not None:
-        return verifier.as_of(proof, table, key, as_of_seq)
+        return verifier.revision(proof, table, key, version, moment)
+    if moment is not None:
+        return verifier.as_of(proof, table, key, moment)
     return verifier.current(proof, table, key)
 
 

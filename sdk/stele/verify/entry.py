@@ -14,7 +14,7 @@ from stele.verify import shape
 from stele.verify.errors import BrokenChain, Incomplete, InvalidProof, Malformed, Mismatch
 from stele.verify.evidence import Evidence, check_previous
 from stele.verify.merkle import leaf_hash
-from stele.verify.proof_shape import Entry, PlacedLeaf, ShownRevision, StateProof
+from stele.verify.proof_shape import Entry, PlacedLeaf, ShownRevision
 from stele.verify.state_map import StateRow
 
 _SALT_SIZE_BYTES = 32
@@ -45,6 +45,35 @@ class Fact:
     opened: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A moment of a journal: after block `seq`, or after every block committed at or before `at`.
+
+    `at` is a time as block headers have it. Blocks never go back in time, so both cut the journal in two.
+    """
+
+    seq: int | None = None
+    at: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises Malformed unless exactly one is given."""
+        if (self.seq is None) == (self.at is None):
+            raise Malformed("a moment is either a block or a time")
+        if self.at is not None:
+            shape.check_time(self.at, "as_of")
+
+    def __str__(self) -> str:
+        return self.at if self.at is not None else f"block {self.seq}"
+
+    def covers(self, seq: int, at: str | None) -> bool:
+        """Whether the block `seq`, committed at `at`, is of this moment or earlier."""
+        if self.seq is not None:
+            return seq <= self.seq
+        if at is None or self.at is None:
+            raise Incomplete(f"as of {self}: no place that tells the time of block {seq}")
+        return at <= self.at
+
+
 def current_fact(evidence: Evidence, entry: Entry, subject: Subject) -> Fact | None:
     """The newest revision as of the checkpoint, deletes included; None when there never was one."""
     _expect_absent(entry.successor, "successor")
@@ -53,24 +82,24 @@ def current_fact(evidence: Evidence, entry: Entry, subject: Subject) -> Fact | N
 
 
 def revision_fact(
-    evidence: Evidence, entry: Entry, subject: Subject, version: int, as_of_seq: int | None
+    evidence: Evidence, entry: Entry, subject: Subject, version: int, moment: Moment | None
 ) -> Fact | None:
-    """Revision `version`; None when the key had not got that far by the checkpoint, or block `as_of_seq`."""
+    """Revision `version`; None when the key had not got that far by the checkpoint, or by `moment`."""
     _expect_absent(entry.older, "older")
     if not isinstance(entry.revision, UnsetType):
         fact = _placed_fact(evidence, entry.revision, subject)
         if fact.version != version:
             raise Mismatch("version", expected=version, found=fact.version)
-        if as_of_seq is not None and fact.seq > as_of_seq:
-            raise Mismatch("block of the revision", expected=f"<= {as_of_seq}", found=fact.seq)
+        if moment is not None and not moment.covers(fact.seq, fact.at):
+            raise Mismatch("block of the revision", expected=f"by {moment}", found=fact.seq)
         _expect_absent(entry.successor, "successor")
         _expect_absent(entry.state, "state")
         return fact
-    if not isinstance(entry.successor, UnsetType) and as_of_seq is not None:
+    if not isinstance(entry.successor, UnsetType) and moment is not None:
         # The revision asked for, or one before it, came later.
-        leaf, seq = _placed_leaf(evidence, entry.successor, subject, "successor")
-        if leaf.version > version or seq <= as_of_seq:
-            raise InvalidProof(f"version {leaf.version} of block {seq} does not show {version} missing")
+        later = _placed_leaf(evidence, entry.successor, subject)
+        if later.leaf.version > version or moment.covers(later.place.header.seq, later.place.header.at):
+            raise InvalidProof(f"version {later.leaf.version} does not show version {version} missing")
         _expect_absent(entry.state, "state")
         return None
     row = _state_row(evidence, entry, subject)
@@ -80,48 +109,60 @@ def revision_fact(
     return None
 
 
-def fact_as_of(evidence: Evidence, entry: Entry, subject: Subject, seq: int) -> Fact | None:
-    """The newest revision at or before block `seq`, deletes included; None when there was none yet."""
+def fact_as_of(evidence: Evidence, entry: Entry, subject: Subject, moment: Moment) -> Fact | None:
+    """The newest revision at a moment, deletes included; None when there was none yet.
+
+    A time later than the checkpoint means the checkpoint; a block that it does not cover is refused.
+    """
     _expect_absent(entry.older, "older")
-    if not 0 <= seq < evidence.checkpoint.size:
-        raise InvalidProof(f"a checkpoint of size {evidence.checkpoint.size} knows no block {seq}")
+    if moment.seq is not None and not 0 <= moment.seq < evidence.checkpoint.size:
+        raise InvalidProof(f"a checkpoint of size {evidence.checkpoint.size} knows no {moment}")
     if isinstance(entry.successor, UnsetType):
         newest = _newest(evidence, entry, subject)
-        if newest is not None and newest.seq > seq:
-            raise InvalidProof(f"as of block {seq}: the newest revision is of block {newest.seq}")
+        if newest is not None and not moment.covers(newest.seq, newest.at):
+            raise InvalidProof(f"as of {moment}: the newest revision is of block {newest.seq}")
         return newest
     _expect_absent(entry.state, "state")
-    later, later_seq = _placed_leaf(evidence, entry.successor, subject, "successor")
-    if later_seq <= seq:
-        raise InvalidProof(f"as of block {seq}: the successor is of block {later_seq}")
+    later = _placed_leaf(evidence, entry.successor, subject)
+    if moment.covers(later.place.header.seq, later.place.header.at):
+        raise InvalidProof(f"as of {moment}: the successor is of block {later.place.header.seq}")
     if isinstance(entry.revision, UnsetType):
-        if later.version != 0:
-            raise InvalidProof(f"as of block {seq}: version {later.version} has one before it")
+        if later.leaf.version != 0:
+            raise InvalidProof(f"as of {moment}: version {later.leaf.version} has one before it")
         return None
     fact = _placed_fact(evidence, entry.revision, subject)
-    if fact.seq > seq:
-        raise InvalidProof(f"as of block {seq}: the revision is of block {fact.seq}")
-    _check_follows(later.version, later.prev_seq, fact)
+    if not moment.covers(fact.seq, fact.at):
+        raise InvalidProof(f"as of {moment}: the revision is of block {fact.seq}")
+    _check_follows(later.leaf.version, later.leaf.prev_seq, fact)
     return fact
 
 
 def history_facts(evidence: Evidence, entry: Entry, subject: Subject) -> tuple[Fact | None, tuple[Fact, ...]]:
-    """The newest revision and all before it; (None, ()) when there never was one."""
+    """The newest revision and those shown before it, without a gap; (None, ()) when there never was one."""
     _expect_absent(entry.successor, "successor")
     newest = _newest(evidence, entry, subject)
-    older = [] if isinstance(entry.older, UnsetType) else entry.older
+    if newest is None:
+        _expect_absent(entry.older, "older revisions of a key that never existed")
+        return None, ()
+    return newest, _older_facts(evidence, entry, subject, newest)
+
+
+def older_facts(evidence: Evidence, entry: Entry, subject: Subject, after: Fact) -> tuple[Fact, ...]:
+    """The revisions right before `after`, which was proved, newest first and without a gap."""
+    for member in (entry.successor, entry.revision, entry.state):
+        _expect_absent(member, "successor, revision or state")
+    return _older_facts(evidence, entry, subject, after)
+
+
+def _older_facts(evidence: Evidence, entry: Entry, subject: Subject, after: Fact) -> tuple[Fact, ...]:
     facts: list[Fact] = []
-    last = newest
-    for revision in older:
+    last = after
+    for revision in [] if isinstance(entry.older, UnsetType) else entry.older:
         fact = _placed_fact(evidence, revision, subject)
-        if last is None:
-            raise Malformed("a key that never existed has no older revisions")
         _check_follows(last.version, last.prev_seq, fact)
         facts.append(fact)
         last = fact
-    if last is not None and last.version != 0:
-        raise Incomplete("the history ends at version", expected=0, found=last.version)
-    return newest, tuple(facts)
+    return tuple(facts)
 
 
 def _newest(evidence: Evidence, entry: Entry, subject: Subject) -> Fact | None:
@@ -133,8 +174,10 @@ def _newest(evidence: Evidence, entry: Entry, subject: Subject) -> Fact | None:
         raise Incomplete(f"version {row.version} stands under {subject.key!r}, and is not shown")
     revision = entry.revision
     hashed = _checked_leaf(revision.leaf, subject)
-    if hashed != row.leaf or revision.leaf.version != row.version:
-        raise Mismatch("newest revision", expected=f"version {row.version}, {row.leaf.hex()}", found=hashed)
+    if hashed != row.leaf_hash or revision.leaf.version != row.version:
+        raise Mismatch(
+            "newest revision", expected=f"version {row.version}, {row.leaf_hash.hex()}", found=hashed
+        )
     if isinstance(revision.place, UnsetType):
         check_previous(revision.leaf, row.seq)
         return _fact(revision, row.seq, None)
@@ -145,7 +188,7 @@ def _newest(evidence: Evidence, entry: Entry, subject: Subject) -> Fact | None:
 
 
 def _state_row(evidence: Evidence, entry: Entry, subject: Subject) -> StateRow | None:
-    proof: StateProof | UnsetType = entry.state
+    proof: shape.StateProof | UnsetType = entry.state
     if isinstance(proof, UnsetType):
         raise Incomplete(f"no state proof of {subject.key!r} in {subject.table_id}")
     return evidence.state_row(subject.table_id, subject.key, proof)
@@ -160,12 +203,11 @@ def _placed_fact(evidence: Evidence, revision: ShownRevision, subject: Subject) 
     return _fact(revision, header.seq, header)
 
 
-def _placed_leaf(
-    evidence: Evidence, placed: PlacedLeaf, subject: Subject, what: str
-) -> tuple[shape.Leaf, int]:
-    evidence.check_place(_checked_leaf(placed.leaf, subject), placed.place, what)
+def _placed_leaf(evidence: Evidence, placed: PlacedLeaf, subject: Subject) -> PlacedLeaf:
+    """The same, after its place was checked."""
+    evidence.check_place(_checked_leaf(placed.leaf, subject), placed.place, "successor")
     check_previous(placed.leaf, placed.place.header.seq)
-    return placed.leaf, placed.place.header.seq
+    return placed
 
 
 def _checked_leaf(leaf: shape.Leaf, subject: Subject) -> bytes:

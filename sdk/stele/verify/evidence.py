@@ -8,9 +8,8 @@ from stele.verify import shape
 from stele.verify.checkpoint import Checkpoint
 from stele.verify.errors import BrokenChain, Incomplete, Malformed, Mismatch
 from stele.verify.merkle import leaf_hash, verify_inclusion
-from stele.verify.note import decode_base64
-from stele.verify.proof_shape import Place, Seal, StateProof
-from stele.verify.state_map import StateRow, key_hash, verify_state
+from stele.verify.proof_shape import Place, Seal
+from stele.verify.state_map import StateRow, check_state_proof, place_of
 
 _HASH_SIZE_BYTES = 32
 _TRANSACTION_ID_SIZE_BYTES = 16
@@ -19,20 +18,17 @@ _TRANSACTION_ID_SIZE_BYTES = 16
 class Evidence:
     """A checkpoint whose signatures were checked, and the state root that its last block commits to."""
 
-    def __init__(self, checkpoint: Checkpoint, ledger: bytes, seal: Seal | UnsetType) -> None:
-        """`ledger` is the ledger's id, 16 bytes. Raises unless the seal is the last block."""
+    def __init__(self, checkpoint: Checkpoint, ledger: str, seal: Seal | UnsetType) -> None:
+        """`ledger` is the ledger's id in hex. Raises unless the seal is the last block."""
         self.checkpoint = checkpoint
         self._ledger = ledger
         self._state_root = None if seal is UNSET else self._checked_seal(seal)
 
-    def state_row(self, table_id: str, key: str, proof: StateProof) -> StateRow | None:
+    def state_row(self, table_id: str, key: str, proof: shape.StateProof) -> StateRow | None:
         """The newest revision of a key as of the checkpoint; None when there never was one."""
         if self._state_root is None:
             raise Incomplete("a state proof needs the seal that commits to its root")
-        rows = decode_base64(proof.rows)
-        siblings = [decode_base64(text) for text in proof.siblings]
-        hashed = key_hash(self._ledger, table_id, key)
-        return verify_state(hashed, proof.bucket_depth, rows, siblings, self._state_root)
+        return check_state_proof(proof, place_of(self._ledger, table_id, key), self._state_root)
 
     def check_place(self, leaf: bytes, place: Place, what: str) -> None:
         """Raise unless the leaf with this hash stands at its place in the journal."""
@@ -57,8 +53,8 @@ class Evidence:
         return shape.decode_hex(header.state_root, _HASH_SIZE_BYTES, "state_root")
 
     def _check_header(self, header: shape.Header, what: str) -> None:
-        if header.ledger != self._ledger.hex():
-            raise Mismatch(f"{what}: ledger id", expected=self._ledger.hex(), found=header.ledger)
+        if header.ledger != self._ledger:
+            raise Mismatch(f"{what}: ledger id", expected=self._ledger, found=header.ledger)
         if header.names_ledger or (header.kind != "seal" and header.state_root is not UNSET):
             raise Malformed(f"{what}: the header has members of another kind of block")
         shape.check_time(header.at, f"{what}: at")

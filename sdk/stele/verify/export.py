@@ -28,7 +28,8 @@ class ExportReport:
 
     `root` is the tree root over all its blocks, None for an export that does not begin at block 0.
     `checkpoint` is the signed one it was checked against, None when no key was given.
-    `keys` counts documents ever written, None without the history check. Times are those of the blocks.
+    `keys` counts documents ever written, None without the history check. `state_root` is that of the
+    newest of its `seals`; all were recomputed when `state_checked`. Times are those of the blocks.
     """
 
     ledger: str
@@ -37,6 +38,9 @@ class ExportReport:
     blocks: int
     revisions: int
     keys: int | None
+    seals: int
+    state_root: bytes | None
+    state_checked: bool
     size: int
     root: bytes | None
     first_at: str
@@ -177,6 +181,9 @@ def _report(
         blocks=start.to - start.from_,
         revisions=chain.revisions,
         keys=None if chain.history is None else chain.history.keys,
+        seals=chain.seals,
+        state_root=chain.state_root,
+        state_checked=chain.state is not None,
         size=start.size,
         root=root,
         first_at=chain.first_at,

@@ -18,14 +18,6 @@ PATH_LENGTH_MAX: Final = 64
 SEQ_MAX: Final = 2**53 - 1
 """Counts stand in JSON, where larger integers are not exact (RFC 7493)."""
 
-STATE_DEPTH_MIN: Final = 20
-STATE_DEPTH_MAX: Final = 256
-"""Bits of a key hash that a bucket of the state map stands for."""
-
-STATE_BUCKET_ROWS_MAX: Final = 64
-STATE_ROWS_LENGTH_MAX: Final = 6_828
-"""Characters of a bucket's rows in base64: 64 rows of 80 bytes."""
-
 HISTORY_REVISIONS_MAX: Final = 10_000
 """Revisions in the proof of a complete history."""
 
@@ -44,3 +36,12 @@ EXPORT_LINE_SIZE_BYTES_MAX: Final = 64 << 20
 """One block of an export. It bounds the verifier's memory together with the key history."""
 
 PROGRESS_EVERY_BLOCKS: Final = 1000
+
+BUCKET_DEPTH_MIN: Final = 20
+BUCKET_DEPTH_MAX: Final = 256
+BUCKET_ROWS_MAX: Final = 64
+"""Of the state map: bits of a key hash that lead to a bucket, and the rows of a bucket."""
+
+STATE_SIBLINGS_MAX: Final = 3 * BUCKET_DEPTH_MAX // 2
+STATE_ROWS_TEXT_LENGTH_MAX: Final = 6_828
+"""A full bucket, 64 rows of 80 bytes, in base64."""

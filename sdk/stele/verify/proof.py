@@ -12,7 +12,16 @@ from typing import Literal
 
 from stele.verify import shape
 from stele.verify.checkpoint import Checkpoint, parse_checkpoint, policy_of
-from stele.verify.entry import Fact, Subject, current_fact, fact_as_of, history_facts, revision_fact
+from stele.verify.entry import (
+    Fact,
+    Moment,
+    Subject,
+    current_fact,
+    fact_as_of,
+    history_facts,
+    older_facts,
+    revision_fact,
+)
 from stele.verify.errors import Malformed, Mismatch
 from stele.verify.evidence import Evidence
 from stele.verify.history import CATALOGUE
@@ -55,8 +64,8 @@ class ProofVerifier:
         """Raises Unsigned when no log of the policy can speak for `origin`."""
         policy = policy_of(trust)
         self.policy = policy if origin is None else policy.for_origin(origin)
+        shape.decode_hex(ledger_id, 16, "ledger id")
         self.ledger_id = ledger_id
-        self._ledger = shape.decode_hex(ledger_id, 16, "ledger id")
         self._checkpoints: dict[str, Checkpoint] = {}
 
     def checkpoint(self, note: str) -> Checkpoint:
@@ -80,33 +89,36 @@ class ProofVerifier:
         return Proven(evidence.checkpoint, table_id, state, found)
 
     def revision(
-        self, proof: object, table: str, key: str, version: int, *, as_of_seq: int | None = None
+        self, proof: object, table: str, key: str, version: int, moment: Moment | None = None
     ) -> Proven:
         """Revision number `version`, or that the key has not got that far. Dropped tables answer too.
 
-        With `as_of_seq`, the table is the one that bore the name then, and only revisions until then count.
+        With a `moment`, the table is the one that bore the name then, and only revisions until then count.
         """
         evidence, parsed = self._open(proof)
-        table_id, state = self._table(evidence, parsed.table, table, as_of_seq)
+        table_id, state = self._table(evidence, parsed.table, table, moment)
         if table_id is None:
             _expect_nothing(parsed.document, f"there is no table {table!r}")
             return Proven(evidence.checkpoint, None, state, None)
         subject = Subject(table_id, key)
-        found = revision_fact(evidence, parsed.document, subject, version, as_of_seq)
+        found = revision_fact(evidence, parsed.document, subject, version, moment)
         return Proven(evidence.checkpoint, table_id, state, found)
 
-    def as_of(self, proof: object, table: str, key: str, seq: int) -> Proven:
-        """What stood under the key after block `seq`: a revision, a delete, or nothing."""
+    def as_of(self, proof: object, table: str, key: str, moment: Moment) -> Proven:
+        """What stood under the key at a moment: a revision, a delete, or nothing."""
         evidence, parsed = self._open(proof)
-        table_id, state = self._table(evidence, parsed.table, table, seq)
+        table_id, state = self._table(evidence, parsed.table, table, moment)
         if table_id is None or state == "dropped":
-            _expect_nothing(parsed.document, f"table {table!r} is {state} at block {seq}")
+            _expect_nothing(parsed.document, f"table {table!r} is {state} as of {moment}")
             return Proven(evidence.checkpoint, table_id, state, None)
-        found = fact_as_of(evidence, parsed.document, Subject(table_id, key), seq)
+        found = fact_as_of(evidence, parsed.document, Subject(table_id, key), moment)
         return Proven(evidence.checkpoint, table_id, state, found)
 
     def history(self, proof: object, table: str, key: str) -> Proven:
-        """Every revision of the key: the newest one, and each one before it down to version 0."""
+        """The newest revision of the key and those before it that are shown, without a gap.
+
+        The history is complete when the last one is version 0.
+        """
         evidence, parsed = self._open(proof)
         table_id, state = self._table(evidence, parsed.table, table, None)
         if table_id is None:
@@ -114,6 +126,13 @@ class ProofVerifier:
             return Proven(evidence.checkpoint, None, state, None)
         newest, older = history_facts(evidence, parsed.document, Subject(table_id, key))
         return Proven(evidence.checkpoint, table_id, state, newest, older)
+
+    def older(
+        self, proof: object, table_id: str, key: str, after: Fact
+    ) -> tuple[Checkpoint, tuple[Fact, ...]]:
+        """Further revisions of a history: those right before `after`, which was proved earlier."""
+        evidence, parsed = self._open(proof)
+        return evidence.checkpoint, older_facts(evidence, parsed.document, Subject(table_id, key), after)
 
     def block(self, header: shape.Header, proof: BlockProof) -> Checkpoint:
         """Check that a block with this header stands in the journal."""
@@ -128,21 +147,21 @@ class ProofVerifier:
     def _open(self, proof: object) -> tuple[Evidence, DocumentProof]:
         parsed = shape.convert(proof, DocumentProof, "proof")
         checkpoint = self.checkpoint(parsed.checkpoint)
-        return Evidence(checkpoint, self._ledger, parsed.seal), parsed
+        return Evidence(checkpoint, self.ledger_id, parsed.seal), parsed
 
     def _table(
-        self, evidence: Evidence, entry: Entry, name: str, seq: int | None
+        self, evidence: Evidence, entry: Entry, name: str, moment: Moment | None
     ) -> tuple[str | None, TableState]:
-        """The id of the table that bears the name now, or after block `seq`, and its state.
+        """The id of the table that bears the name now, or bore it at a moment, and its state.
 
         Each table is a document of the catalogue under its name; its id is the name with the block that
         created it, which a drop names as the one before (docs/adr/0002-table-ids.md).
         """
         subject = Subject(CATALOGUE, name)
-        if seq is None:
+        if moment is None:
             found = current_fact(evidence, entry, subject)
         else:
-            found = fact_as_of(evidence, entry, subject, seq)
+            found = fact_as_of(evidence, entry, subject, moment)
         if found is None:
             return None, "absent"
         data = found.data

@@ -11,13 +11,8 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from stele.verify.limits import (
-    HISTORY_REVISIONS_MAX,
-    STATE_DEPTH_MAX,
-    STATE_DEPTH_MIN,
-    STATE_ROWS_LENGTH_MAX,
-)
-from stele.verify.shape import Count, Header, Information, Leaf, Path
+from stele.verify.limits import HISTORY_REVISIONS_MAX
+from stele.verify.shape import Count, Header, Information, Leaf, Path, StateProof
 
 
 class Place(msgspec.Struct, forbid_unknown_fields=True):
@@ -46,14 +41,6 @@ class ShownRevision(msgspec.Struct, forbid_unknown_fields=True):
     salt: str | UnsetType = UNSET
     data: dict[str, object] | UnsetType = UNSET
     place: Place | UnsetType = UNSET
-
-
-class StateProof(msgspec.Struct, forbid_unknown_fields=True):
-    """A bucket of the state map and the hashes beside its way up to the state root."""
-
-    bucket_depth: Annotated[int, Meta(ge=STATE_DEPTH_MIN, le=STATE_DEPTH_MAX)]
-    rows: Annotated[str, Meta(max_length=STATE_ROWS_LENGTH_MAX)]
-    siblings: Annotated[list[Annotated[str, Meta(max_length=44)]], Meta(max_length=STATE_DEPTH_MAX)]
 
 
 class Entry(msgspec.Struct, forbid_unknown_fields=True):

@@ -20,7 +20,8 @@ from stele.format.names import check_document_key, check_table_name
 from stele.verify import shape
 from stele.verify.checkpoint import Checkpoint
 from stele.verify.document import found_in
-from stele.verify.errors import Malformed, Mismatch
+from stele.verify.entry import Moment
+from stele.verify.errors import Incomplete, Malformed, Mismatch
 from stele.verify.limits import CHECKPOINTS_CACHED_MAX, RECEIPT_SIZE_BYTES_MAX
 from stele.verify.merkle import leaf_hash, root_of
 from stele.verify.policy import TrustPolicy
@@ -34,8 +35,8 @@ Kind = Literal["revision", "current", "absence", "as-of", "history", "block"]
 class Receipt(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """A claim and its proof. `ledger` is the log's origin, "<cluster>/<ledger>".
 
-    `table` and `key` name a document (all kinds but block), `version` belongs to a revision, `as_of_seq` to
-    as-of, `block` (the block as served) to block. A revision's data stands inside the proof.
+    `table` and `key` name a document (all kinds but block), `version` belongs to a revision, `as_of_seq` or
+    `as_of` (a time as headers have it) to as-of, `block` (the block as served) to block. A revision's data stands inside the proof.
     """
 
     receipt: Literal[1]
@@ -46,6 +47,7 @@ class Receipt(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw
     key: str | UnsetType = UNSET
     version: Count | UnsetType = UNSET
     as_of_seq: Count | UnsetType = UNSET
+    as_of: str | UnsetType = UNSET
     block: ShownBlock | UnsetType = UNSET
     proof: dict[str, object]
 
@@ -109,8 +111,8 @@ def parse_receipt(text: bytes) -> Receipt:
 def _verify_claim(receipt: Receipt, verifier: ProofVerifier) -> Proven:
     table, key = _names(receipt)
     version = None if isinstance(receipt.version, UnsetType) else receipt.version
-    seq = None if isinstance(receipt.as_of_seq, UnsetType) else receipt.as_of_seq
-    match receipt.kind, version, seq:
+    moment = _moment(receipt)
+    match receipt.kind, version, moment:
         case "revision", int(), None:
             proven = verifier.revision(receipt.proof, table, key, version)
             if proven.revision is None:
@@ -123,13 +125,27 @@ def _verify_claim(receipt: Receipt, verifier: ProofVerifier) -> Proven:
             proven = verifier.current(receipt.proof, table, key)
             if found_in(proven) == "document":
                 raise Mismatch("the receipt of an absence shows a document", found=repr(key))
-        case "as-of", None, int():
-            proven = verifier.as_of(receipt.proof, table, key, seq)
+        case "as-of", None, Moment():
+            proven = verifier.as_of(receipt.proof, table, key, moment)
         case "history", None, None:
             proven = verifier.history(receipt.proof, table, key)
+            _check_complete(proven)
         case _:
-            raise Malformed(f"a receipt of kind {receipt.kind} with version {version} and as_of_seq {seq}")
+            raise Malformed(f"a receipt of kind {receipt.kind} with members of another kind")
     return proven
+
+
+def _moment(receipt: Receipt) -> Moment | None:
+    seq = None if isinstance(receipt.as_of_seq, UnsetType) else receipt.as_of_seq
+    at = None if isinstance(receipt.as_of, UnsetType) else receipt.as_of
+    return None if seq is None and at is None else Moment(seq, at)
+
+
+def _check_complete(proven: Proven) -> None:
+    facts = [proven.revision, *proven.older]
+    last = facts[-1]
+    if last is not None and last.version != 0:
+        raise Incomplete("the history ends at version", expected=0, found=last.version)
 
 
 def _verify_block(receipt: Receipt, verifier: ProofVerifier) -> ReceiptReport:
@@ -177,7 +193,11 @@ def _names(receipt: Receipt) -> tuple[str, str]:
 
 
 def _expect_members(receipt: Receipt, *, block: bool) -> None:
-    named = (receipt.table, receipt.key, receipt.version, receipt.as_of_seq) if block else (receipt.block,)
+    named = (
+        (receipt.table, receipt.key, receipt.version, receipt.as_of_seq, receipt.as_of)
+        if block
+        else (receipt.block,)
+    )
     if any(member is not UNSET for member in named):
         raise Malformed(f"a receipt of kind {receipt.kind} with members of another kind")
 

@@ -13,14 +13,20 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from stele.verify.errors import Malformed
-from stele.verify.limits import PATH_LENGTH_MAX, SEQ_MAX
+from stele.verify.limits import (
+    PATH_LENGTH_MAX,
+    SEQ_MAX,
+    STATE_ROWS_TEXT_LENGTH_MAX,
+    STATE_SIBLINGS_MAX,
+)
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
 Path = Annotated[list[str], msgspec.Meta(max_length=PATH_LENGTH_MAX)]
+_Base64Hash = Annotated[str, msgspec.Meta(max_length=44)]
 
 
 class Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A block header; `codec`, `hash_profile` and `name` in the genesis block only."""
+    """A block header; `codec`, `hash_profile` and `name` in the genesis block only, `state_root` in seals."""
 
     at: str
     codec: str | UnsetType = UNSET
@@ -87,6 +93,14 @@ class ExportStart(msgspec.Struct, forbid_unknown_fields=True):
     to: Count
     size: Count
     checkpoint: str | None
+
+
+class StateProof(msgspec.Struct, forbid_unknown_fields=True):
+    """One bucket of the state map and what leads from it to the state root, in base64."""
+
+    bucket_depth: Count
+    rows: Annotated[str, msgspec.Meta(max_length=STATE_ROWS_TEXT_LENGTH_MAX)]
+    siblings: Annotated[list[_Base64Hash], msgspec.Meta(max_length=STATE_SIBLINGS_MAX)]
 
 
 _Shape = TypeVar("_Shape", bound=msgspec.Struct)
