@@ -36,7 +36,8 @@ class Receipt(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw
     """A claim and its proof. `ledger` is the log's origin, "<cluster>/<ledger>".
 
     `table` and `key` name a document (all kinds but block), `version` belongs to a revision, `as_of_seq` or
-    `as_of` (a time as headers have it) to as-of, `block` (the block as served) to block. A revision's data stands inside the proof.
+    `as_of` (a time as headers have it) to as-of, `block` (the block as served) to block.
+    A revision's data stands inside the proof.
     """
 
     receipt: Literal[1]
@@ -193,11 +194,8 @@ def _names(receipt: Receipt) -> tuple[str, str]:
 
 
 def _expect_members(receipt: Receipt, *, block: bool) -> None:
-    named = (
-        (receipt.table, receipt.key, receipt.version, receipt.as_of_seq, receipt.as_of)
-        if block
-        else (receipt.block,)
-    )
+    document = (receipt.table, receipt.key, receipt.version, receipt.as_of_seq, receipt.as_of)
+    named = document if block else (receipt.block,)
     if any(member is not UNSET for member in named):
         raise Malformed(f"a receipt of kind {receipt.kind} with members of another kind")
 
