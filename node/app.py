@@ -34,6 +34,7 @@ from node.http.routes import ROUTES
 from node.http.server import Dispatcher, HttpServer
 from node.http.services import Services
 from node.reads import Reads
+from node.sealing import Sealing
 from node.stamps import Stamps
 from node.telemetry import Metrics, Readings, configure_logging, node_readings
 from storage.store import Store
@@ -74,12 +75,21 @@ class Node:
             machine = AnnouncingMachine(store.machine)
             replica = Replica(_replica_config(config), store.raft_rows, machine, self._on_fatal, tls=tls)
             metrics = Metrics()
+            stamps = Stamps()
             committer = Committer(
                 replica,
                 entries_in_flight_max=config.entries_in_flight_max,
                 pending_commands_max=config.pending_commands_max,
                 timeout_s=config.commit_timeout_s,
                 on_group=metrics.group,
+            )
+            sealing = Sealing(
+                store,
+                machine,
+                committer,
+                stamps,
+                leads=lambda: replica.is_leader,
+                interval_s=config.seal_interval_s,
             )
             self.services = Services(
                 config=config,
@@ -88,8 +98,9 @@ class Node:
                 committer=committer,
                 reads=Reads(replica, store, machine),
                 checkpoints=Checkpoints(store, config.cluster, log_key),
+                sealing=sealing,
                 forwarder=Forwarder(config.node_id, {peer.id: peer.http_url for peer in config.peers}),
-                stamps=Stamps(),
+                stamps=stamps,
                 metrics=metrics,
                 openapi_document=encode(build_document(ROUTES, version=node.__version__)),
             )
@@ -98,6 +109,7 @@ class Node:
             store.close()
             raise
         metrics.registry.register(Readings(lambda: node_readings(replica, committer, store)))
+        replica.on_leadership(sealing.leadership)
         replica.on_leadership(lambda leads: _log.info("leadership", leads=leads))
         try:
             await self._serve_http()
@@ -122,6 +134,7 @@ class Node:
         """Give away the leadership, then finish what was begun: requests first, with a deadline, then their
         commits, then the rest."""
         self.services.draining = True
+        self.services.sealing.stop()
         _log.info("stopping")
         await self._hand_over()
         await self._stop_parts()
