@@ -12,10 +12,11 @@ from node import limits
 from node.http import schemas
 from node.http.answers import answer, document_body, encode, listed_document, listed_revision
 from node.http.bodies import parse_document, read_body
+from node.http.failures import problem_of
 from node.http.parameters import NUMBER_MAX, Limit, ReadQuery, Version, ViewQuery
 from node.http.preconditions import idempotency_key, matches_copy, request_digest
 from node.http.problems import Problem
-from node.http.proofs import document_proof
+from node.http.proofs import Prover
 from node.http.route import (
     IDEMPOTENCY_KEY,
     IF_MATCH,
@@ -28,18 +29,22 @@ from node.http.route import (
     Route,
 )
 from node.http.services import Services
-from node.http.views import typed_query, view_for
+from node.http.views import proved_view_for, typed_query, view_for
 from node.http.writes import write_document
 from storage.commands import Operation
-from storage.view import Revision
+from storage.errors import TableDropped, TableUnknown
+from storage.view import Revision, View
 
 _DOCUMENTS = "/v1/ledgers/{ledger}/tables/{table}/documents"
 _DOCUMENT = _DOCUMENTS + "/{key}"
 
 
+Proof = Annotated[bool, Meta(description="Add a proof against a signed checkpoint.")]
+
+
 class DocumentQuery(ViewQuery, kw_only=True, frozen=True):
     version: Version | UnsetType = UNSET
-    proof: Annotated[bool, Meta(description="Add a proof against a signed checkpoint.")] = False
+    proof: Proof = False
 
 
 class ListQuery(ViewQuery, kw_only=True, frozen=True):
@@ -51,6 +56,7 @@ class ListQuery(ViewQuery, kw_only=True, frozen=True):
 
 
 class HistoryQuery(ReadQuery, kw_only=True, frozen=True):
+    proof: Proof = False
     after: Annotated[int, Meta(ge=0, le=NUMBER_MAX, description="`next` of the last page.")] | UnsetType = (
         UNSET
     )
@@ -96,13 +102,41 @@ async def delete_document(services: Services, call: Call) -> web.Response:
 async def get_document(services: Services, call: Call) -> web.Response:
     ledger, table, key = call.names
     query = typed_query(call, DocumentQuery)
+    if query.proof:
+        return await _get_proved(services, call, query)
     view = await view_for(services, ledger, query)
+    revision = _shown(view, table, key, query)
+    if matches_copy(call, revision.version):
+        return web.Response(status=304, headers={"ETag": f'"{revision.version}"'})
+    return answer(document_body(revision), etag=revision.version)
+
+
+async def _get_proved(services: Services, call: Call, query: DocumentQuery) -> web.Response:
+    """The document with its proof, or the problem with the proof that there is none."""
+    ledger, table, key = call.names
+    view, sealed = await proved_view_for(services, ledger, query)
+    prover = Prover(services, ledger, sealed)
+    dated = query.as_of is not UNSET or query.as_of_seq is not UNSET
+    if query.version is not UNSET:
+        proof = encode(prover.version(view, table, key, query.version, dated=dated))
+    elif dated:
+        proof = encode(prover.as_of(view, table, key))
+    else:
+        proof = encode(prover.current(table, key))
+    try:
+        revision = _shown(view, table, key, query)
+    except (Problem, TableUnknown, TableDropped) as error:
+        problem = problem_of(error)
+        raise error if problem is None else problem.with_proof(proof) from None
+    return answer(document_body(revision, proof), etag=revision.version)
+
+
+def _shown(view: View, table: str, key: str, query: DocumentQuery) -> Revision:
+    """The revision that a read asks for. Raises Problem, TableUnknown or TableDropped."""
     wanted = query.version
     revision = view.get(table, key) if wanted is UNSET else view.version(table, key, wanted)
     if revision is None:
-        what = (
-            f"document {key!r}" if query.version is UNSET else f"version {query.version} of document {key!r}"
-        )
+        what = f"document {key!r}" if wanted is UNSET else f"version {wanted} of document {key!r}"
         raise Problem("not-found", f"there is no {what} in table {table!r}")
     if revision.op == "delete":
         raise Problem(
@@ -110,10 +144,7 @@ async def get_document(services: Services, call: Call) -> web.Response:
             f"document {key!r} was deleted in block {revision.seq}; its history stays readable",
             current_version=revision.version,
         )
-    if matches_copy(call, revision.version):
-        return web.Response(status=304, headers={"ETag": f'"{revision.version}"'})
-    proof = encode(await document_proof(services, ledger, revision)) if query.proof else None
-    return answer(document_body(revision, proof), etag=revision.version)
+    return revision
 
 
 async def list_documents(services: Services, call: Call) -> web.Response:
@@ -137,15 +168,29 @@ async def list_documents(services: Services, call: Call) -> web.Response:
 async def get_history(services: Services, call: Call) -> web.Response:
     ledger, table, key = call.names
     query = typed_query(call, HistoryQuery)
-    view = await view_for(services, ledger, query)
     before = None if query.after is UNSET else query.after
-    found = view.history(table, key, before, query.limit)
-    if not found and before is None:
-        raise Problem("not-found", f"there is no document {key!r} in table {table!r}")
+    if query.proof:
+        view, sealed = await proved_view_for(services, ledger, query)
+        prover = Prover(services, ledger, sealed)
+    else:
+        view, prover = await view_for(services, ledger, query), None
+    try:
+        found = view.history(table, key, before, query.limit)
+    except TableUnknown as error:
+        problem = problem_of(error)
+        if prover is None or problem is None:
+            raise
+        raise problem.with_proof(encode(prover.history(table, key, []))) from None
     shown = _within_page(found)
+    proof = None if prover is None else encode(prover.history(table, key, shown))
+    if not found and before is None:
+        problem = Problem("not-found", f"there is no document {key!r} in table {table!r}")
+        raise problem if proof is None else problem.with_proof(proof)
     parts = [b'{"revisions":[', b",".join([listed_revision(revision) for revision in shown]), b"]"]
     if shown and shown[-1].version > 0:
         parts.append(b',"next":"%d"' % shown[-1].version)
+    if proof is not None:
+        parts.append(b',"proof":' + proof)
     parts.append(b"}")
     return answer(b"".join(parts))
 
@@ -267,6 +312,6 @@ ROUTES = (
         tag="documents",
         query=HistoryQuery,
         answers={200: Answer("A page; pass `next` as `after`.", Content(JSON, schemas.Revisions))},
-        problems=_READ_PROBLEMS,
+        problems=(*_READ_PROBLEMS, "not-sealed"),
     ),
 )

@@ -15,6 +15,7 @@ from node import limits
 from node.http import schemas
 from node.http.answers import answer, answer_struct, begin_stream, encode
 from node.http.parameters import NUMBER_MAX, Query, ReadQuery, Seq, Size
+from node.http.proofs import Prover
 from node.http.route import JSON, NDJSON, TEXT, Answer, Call, Content, Route
 from node.http.services import Services
 from node.http.views import fresh, typed_query
@@ -24,6 +25,10 @@ from storage.rows import Sealed
 from storage.store import LedgerInfo
 
 _LEDGER = "/v1/ledgers/{ledger}"
+
+
+class BlockQuery(Query, kw_only=True, frozen=True):
+    proof: Annotated[bool, Meta(description="Add a proof against a signed checkpoint.")] = False
 
 
 class BlocksQuery(Query, kw_only=True, frozen=True, rename={"start": "from"}):
@@ -85,7 +90,12 @@ async def get_block(services: Services, call: Call) -> web.Response:
     ledger, text = call.names
     seq = int(text)
     journal = await _journal_with(services, ledger, seq + 1)
-    return answer(block_body(journal, seq))
+    body = block_body(journal, seq)
+    if typed_query(call, BlockQuery).proof:
+        sealed = await services.sealing.covering(ledger, seq)
+        proof = encode(Prover(services, ledger, sealed).block(seq))
+        body = body[:-1] + b',"proof":' + proof + b"}"
+    return answer(body)
 
 
 async def list_blocks(services: Services, call: Call) -> web.Response:
@@ -224,8 +234,9 @@ ROUTES = (
         operation_id="getBlock",
         summary="One block of the journal",
         tag="journal",
+        query=BlockQuery,
         answers={200: Answer("The block.", Content(JSON, schemas.Block))},
-        problems=_READ_PROBLEMS,
+        problems=(*_READ_PROBLEMS, "not-sealed"),
     ),
     Route(
         "GET",
