@@ -50,6 +50,7 @@ class Journal:
     headers: list[bytes] = field(default_factory=list)
     newest: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     replicas: tuple[SigningKey, ...] = ()
+    key: SigningKey = KEY
 
     def __post_init__(self) -> None:
         if not self.blocks:
@@ -100,7 +101,7 @@ class Journal:
 
     def checkpoint(self, size: int | None = None) -> str:
         size = self.size if size is None else size
-        return sign_note(checkpoint_text(KEY.name, size, self.root(size)), KEY)
+        return sign_note(checkpoint_text(self.key.name, size, self.root(size)), self.key)
 
     def start(self, first: int = 0, end: int | None = None) -> Members:
         """The first line of an export."""

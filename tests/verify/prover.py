@@ -8,7 +8,7 @@ from typing import Any
 from stele.format import merkle
 from stele.format.canonical import canonicalize
 from tests.verify import naive_map
-from tests.verify.journal import KEY, Journal, Members
+from tests.verify.journal import Journal, Members
 
 
 class Prover:
@@ -50,7 +50,12 @@ class Prover:
         return {"checkpoint": self.note, "path": path}
 
     def receipt(self, kind: str, proof: Members, **members: Any) -> Members:
-        head = {"receipt": 1, "kind": kind, "ledger": KEY.name, "ledger_id": self.journal.ledger.hex()}
+        head = {
+            "receipt": 1,
+            "kind": kind,
+            "ledger": self.journal.key.name,
+            "ledger_id": self.journal.ledger.hex(),
+        }
         return {**head, **members, "proof": proof}
 
     def answer(self, proof: Members) -> Members:

@@ -37,6 +37,9 @@ class BlockingLedger(Bridged):
     transact_json = blocking(Ledger.transact_json)
     transaction = blocking(Ledger.transaction)
 
+    receipt = blocking(Ledger.receipt)
+    block_receipt = blocking(Ledger.block_receipt)
+
     block = blocking(Ledger.block)
     blocks = blocking_iterator(Ledger.blocks)
     checkpoint = blocking(Ledger.checkpoint)

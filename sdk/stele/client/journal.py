@@ -12,7 +12,7 @@ from stele.client.export import export_lines
 from stele.client.limits import PAGE_SIZE_MAX
 from stele.client.models import BlockPage, Inclusion
 from stele.client.transport import Request
-from stele.client.trust import SignedCheckpoint, open_checkpoint
+from stele.client.trust import SignedCheckpoint
 from stele.verify.checkpoint import parse_checkpoint_text
 from stele.verify.errors import VerificationError
 from stele.verify.note import split_note
@@ -54,7 +54,7 @@ class Journal(LedgerAccess):
         if self._trust is None:
             return _unverified(note)
         guard = await self.guard()
-        checkpoint = open_checkpoint(note, guard.verifier_key)
+        checkpoint = guard.open(note)
         await guard.admit(note, checkpoint, floor)
         return SignedCheckpoint(note, checkpoint.origin, checkpoint.size, checkpoint.root, verified=True)
 
@@ -66,7 +66,7 @@ class Journal(LedgerAccess):
         if self._trust is None:
             raise NotTrusted("nothing can be verified without a trust policy")
         guard = await self.guard()
-        checkpoint = open_checkpoint(note, guard.verifier_key)
+        checkpoint = guard.open(note)
         await guard.admit(note, checkpoint, None)
         return SignedCheckpoint(note, checkpoint.origin, checkpoint.size, checkpoint.root, verified=True)
 

@@ -105,6 +105,10 @@ class TrustPolicy:
             raise Unsigned("log of the policy", expected=names, found=origin)
         return TrustPolicy(tuple(exact), self.witnesses, self.groups, self.quorum)
 
+    def for_log(self, log: VerifierKey) -> TrustPolicy:
+        """The same quorum for this one log."""
+        return TrustPolicy((log,), self.witnesses, self.groups, self.quorum)
+
     def check_quorum(self, signers: Iterable[VerifierKey]) -> None:
         """Raise Unsigned unless those who signed satisfy the quorum. Their signatures must be checked."""
         if self.quorum == NO_QUORUM:
