@@ -52,6 +52,10 @@ SEND_BUFFER_SIZE_BYTES_MAX = 32 << 20
 
 Above FRAME_SIZE_BYTES_MAX, so that any one message fits an empty buffer."""
 
+NOTICE_SIZE_BYTES_MAX = 4 << 10
+NOTICE_SEND_BUFFER_SIZE_BYTES_MAX = 256 << 10
+"""A notice is dropped when more than this waits for its peer's socket: Raft goes first."""
+
 STRANGERS_MAX = 64
 """Connections, TLS handshakes included, that no member has greeted on yet. One more takes the place of the
 oldest, so that a flood of strangers does not keep a member out. Members have one connection each."""

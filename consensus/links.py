@@ -20,10 +20,11 @@ from consensus.messages import (
     Greeting,
     Hello,
     Message,
+    Notice,
     Welcome,
     common_version,
+    decode_frame,
     decode_greeting,
-    decode_message,
     encode,
 )
 from consensus.tls import certified_uri, member_uri
@@ -36,7 +37,7 @@ class InboundOwner(Protocol):
         """The stranger turned out to be a member."""
         ...
 
-    def deliver(self, sender_id: str, message: Message) -> None:
+    def deliver(self, sender_id: str, message: Message | Notice) -> None:
         """Raises MalformedMessage."""
         ...
 
@@ -103,7 +104,7 @@ class Inbound(asyncio.Protocol):
                 if self._sender_id is None:
                     self._greet(body)
                 else:
-                    self._owner.deliver(self._sender_id, decode_message(body))
+                    self._owner.deliver(self._sender_id, decode_frame(body))
         except (MalformedMessage, IdentityRefused) as error:
             self._refuse(error)
 
@@ -207,12 +208,20 @@ class Outbound(asyncio.Protocol):
         if not self.closed.done():
             self.closed.set_result(None)
 
-    def room_for(self, size_bytes: int) -> bool:
+    @property
+    def version(self) -> int:
+        """The version of the protocol that the link agreed on; 0 before it was welcomed."""
+        agreed = self.welcomed.done() and not self.welcomed.cancelled() and self.welcomed.exception() is None
+        return self.welcomed.result() if agreed else 0
+
+    def room_for(self, size_bytes: int, buffer_size_bytes_max: int | None = None) -> bool:
         """Whether the send buffer, which TCP empties at its own pace, can take so much more."""
+        if buffer_size_bytes_max is None:
+            buffer_size_bytes_max = limits.SEND_BUFFER_SIZE_BYTES_MAX
         if self._transport is None or self._transport.is_closing():
             return False
         waiting = self._transport.get_write_buffer_size()
-        return waiting + size_bytes <= limits.SEND_BUFFER_SIZE_BYTES_MAX
+        return waiting + size_bytes <= buffer_size_bytes_max
 
     def write(self, frames: list[bytes]) -> None:
         if self._transport is not None:

@@ -16,10 +16,13 @@ from consensus import limits
 from consensus.errors import MalformedMessage, VersionsDoNotMeet
 
 PROTOCOL_VERSION_MIN = 1
-PROTOCOL_VERSION_MAX = 1
+PROTOCOL_VERSION_MAX = 2
 """The versions of the protocol that this code speaks. A message or member that version N brings is sent only
 on links that agreed on N or above, so members of neighbouring versions work together while one by one they
 are upgraded; the lowest version is dropped a release later."""
+
+NOTICE_VERSION_MIN = 2
+"""The version that brought Notice."""
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 NodeId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=limits.NODE_ID_LENGTH_MAX)]
@@ -137,6 +140,12 @@ class TimeoutNow(Struct, frozen=True, tag=16, array_like=True, forbid_unknown_fi
     term: Count
 
 
+class Notice(Struct, frozen=True, tag=30, array_like=True, forbid_unknown_fields=True, gc=False):
+    """Not Raft: what the node above has to say to the same node of another member. It may be lost."""
+
+    body: Annotated[bytes, Meta(max_length=limits.NOTICE_SIZE_BYTES_MAX)]
+
+
 Greeting: TypeAlias = Hello | Welcome
 Message: TypeAlias = (
     RequestVote | VoteResponse | Append | AppendResponse | PreVote | PreVoteResponse | TimeoutNow
@@ -144,15 +153,24 @@ Message: TypeAlias = (
 
 _encoder = msgspec.msgpack.Encoder()
 _message_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_frame_decoder: msgspec.msgpack.Decoder[Message | Notice] = msgspec.msgpack.Decoder(Message | Notice)
 _greeting_decoder: msgspec.msgpack.Decoder[Greeting] = msgspec.msgpack.Decoder(Greeting)
 
 encode = _encoder.encode
 
 
 def decode_message(body: bytes | memoryview) -> Message:
-    """Raises MalformedMessage."""
+    """A message of Raft. Raises MalformedMessage."""
     try:
         return _message_decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise MalformedMessage(f"not a message: {error}") from error
+
+
+def decode_frame(body: bytes | memoryview) -> Message | Notice:
+    """Anything that follows the greeting. Raises MalformedMessage."""
+    try:
+        return _frame_decoder.decode(body)
     except msgspec.MsgspecError as error:
         raise MalformedMessage(f"not a message: {error}") from error
 

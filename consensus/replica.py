@@ -12,10 +12,11 @@ import random
 import socket
 from collections.abc import Callable
 
+from consensus import limits
 from consensus.config import MemberStatus, Peer, ReplicaConfig, ReplicaStatus, Role, Timing
 from consensus.errors import MalformedMessage, ReplicaStopped
 from consensus.log import DurableLog, LogStore
-from consensus.messages import Message
+from consensus.messages import Message, Notice
 from consensus.raft_core import RaftCore
 from consensus.state_machine import StateMachine
 from consensus.tls import CredentialFiles, MutualTls
@@ -67,6 +68,7 @@ class Replica:
         self._rng = rng or random.Random()
         self._transport = TcpTransport(config, self, rng=self._rng, tls=tls, listen_socket=listen_socket)
         self._leadership_callbacks: list[Callable[[bool], None]] = []
+        self._notice_callbacks: list[Callable[[str, bytes], None]] = []
         self._core: RaftCore | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -115,6 +117,20 @@ class Replica:
     def on_leadership(self, callback: Callable[[bool], None]) -> None:
         """`callback(True)` follows each time this member becomes leader, `callback(False)` when it ends."""
         self._leadership_callbacks.append(callback)
+
+    def notify(self, peer_id: str | None, body: bytes) -> int:
+        """Sends `body` to another member, or to all of them; returns how many it was written to.
+
+        No part of Raft: it may be lost, and never waits. Raises ValueError when `body` is too long.
+        """
+        if len(body) > limits.NOTICE_SIZE_BYTES_MAX:
+            raise ValueError(f"a notice is at most {limits.NOTICE_SIZE_BYTES_MAX} bytes, not {len(body)}")
+        return 0 if self._stopped else self._transport.send_notice(peer_id, Notice(body))
+
+    def on_notice(self, callback: Callable[[str, bytes], None]) -> None:
+        """`callback(peer_id, body)` is called for each notice that comes. It must not raise, and be quick:
+        it runs where Raft's messages are taken."""
+        self._notice_callbacks.append(callback)
 
     def propose(self, payload: bytes) -> asyncio.Future[object]:
         """Replicates `payload`; the future gets what the state machine returned when it was applied here.
@@ -180,9 +196,13 @@ class Replica:
 
     # What the transport tells.
 
-    def message_received(self, peer_id: str, message: Message) -> None:
+    def message_received(self, peer_id: str, message: Message | Notice) -> None:
         """Raises MalformedMessage."""
         if self._core is None or self._stopped:
+            return
+        if isinstance(message, Notice):
+            for callback in self._notice_callbacks:
+                callback(peer_id, message.body)
             return
         try:
             self._core.receive(peer_id, message)

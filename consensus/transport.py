@@ -21,7 +21,7 @@ from consensus.config import Peer, ReplicaConfig
 from consensus.errors import IdentityRefused, MalformedMessage
 from consensus.framing import frame
 from consensus.links import Inbound, Outbound
-from consensus.messages import Message, encode
+from consensus.messages import NOTICE_VERSION_MIN, Message, Notice, encode
 from consensus.tls import MutualTls
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 class Receiver(Protocol):
     """Who is told what the wire brings."""
 
-    def message_received(self, peer_id: str, message: Message) -> None:
+    def message_received(self, peer_id: str, message: Message | Notice) -> None:
         """Raises MalformedMessage; the connection is then closed."""
         ...
 
@@ -116,6 +116,25 @@ class TcpTransport:
         self.counters.messages_dropped += len(messages) - len(frames)
         if link is not None and frames:
             link.write(frames)
+
+    def send_notice(self, peer_id: str | None, notice: Notice) -> int:
+        """Writes to one peer, or to all of them; returns how many it was written to.
+
+        A peer that is not connected, does not know notices, or has much to read already, is passed over.
+        """
+        written = 0
+        framed = frame(encode(notice))
+        links = self._outbound if peer_id is None else [peer_id]
+        for each in links:
+            link = self._outbound.get(each)
+            if (
+                link is not None
+                and link.version >= NOTICE_VERSION_MIN
+                and link.room_for(len(framed), limits.NOTICE_SEND_BUFFER_SIZE_BYTES_MAX)
+            ):
+                link.write([framed])
+                written += 1
+        return written
 
     # The dialling side.
 
@@ -235,7 +254,7 @@ class TcpTransport:
         if older is not None:
             older.abort()
 
-    def deliver(self, sender_id: str, message: Message) -> None:
+    def deliver(self, sender_id: str, message: Message | Notice) -> None:
         if not self._stopped:
             self._receiver.message_received(sender_id, message)
 

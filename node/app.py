@@ -24,7 +24,6 @@ from consensus.replica import Replica
 from consensus.tls import CredentialFiles, MutualTls
 from node import limits
 from node.applied import AnnouncingMachine
-from node.checkpoints import Checkpoints, load_log_key
 from node.committer import Committer
 from node.config import Config
 from node.http.answers import encode
@@ -35,6 +34,7 @@ from node.http.server import Dispatcher, HttpServer
 from node.http.services import Services
 from node.reads import Reads
 from node.sealing import Sealing
+from node.signing import Signing
 from node.stamps import Stamps
 from node.telemetry import Metrics, Readings, configure_logging, node_readings
 from storage.store import Store
@@ -65,58 +65,64 @@ class Node:
     async def start(self) -> None:
         """Open the store, join the cluster, serve.
 
-        Raises StartFailed, LogKeyInvalid, CredentialsInvalid and StorageError.
+        Raises StartFailed, SigningKeyInvalid, CredentialsInvalid and StorageError.
         """
         config = self.config
-        log_key = load_log_key(config.log_key_file)
         tls = _mutual_tls(config)
         store = Store.open(config.data_dir)
         try:
             machine = AnnouncingMachine(store.machine)
             replica = Replica(_replica_config(config), store.raft_rows, machine, self._on_fatal, tls=tls)
-            metrics = Metrics()
-            stamps = Stamps()
-            committer = Committer(
-                replica,
-                entries_in_flight_max=config.entries_in_flight_max,
-                pending_commands_max=config.pending_commands_max,
-                timeout_s=config.commit_timeout_s,
-                on_group=metrics.group,
-            )
-            sealing = Sealing(
-                store,
-                machine,
-                committer,
-                stamps,
-                leads=lambda: replica.is_leader,
-                interval_s=config.seal_interval_s,
-            )
-            self.services = Services(
-                config=config,
-                store=store,
-                replica=replica,
-                committer=committer,
-                reads=Reads(replica, store, machine),
-                checkpoints=Checkpoints(store, config.cluster, log_key),
-                sealing=sealing,
-                forwarder=Forwarder(config.node_id, {peer.id: peer.http_url for peer in config.peers}),
-                stamps=stamps,
-                metrics=metrics,
-                openapi_document=encode(build_document(ROUTES, version=node.__version__)),
-            )
+            self.services = self._joined(store, machine, replica)
             await _listening("raft_port", config.raft_port, replica.start())
         except BaseException:
             store.close()
             raise
-        metrics.registry.register(Readings(lambda: node_readings(replica, committer, store)))
-        replica.on_leadership(sealing.leadership)
+        services = self.services
+        services.metrics.registry.register(Readings(lambda: node_readings(services)))
+        replica.on_leadership(services.sealing.leadership)
         replica.on_leadership(lambda leads: _log.info("leadership", leads=leads))
+        services.signing.start()
         try:
             await self._serve_http()
         except BaseException:
             await self._stop_parts()
             raise
         _log.info("serving", http=f"{config.http_host}:{config.http_port}", data_dir=str(config.data_dir))
+
+    def _joined(self, store: Store, machine: AnnouncingMachine, replica: Replica) -> Services:
+        """The parts of this node. Raises SigningKeyInvalid."""
+        config = self.config
+        metrics = Metrics()
+        stamps = Stamps()
+        committer = Committer(
+            replica,
+            entries_in_flight_max=config.entries_in_flight_max,
+            pending_commands_max=config.pending_commands_max,
+            timeout_s=config.commit_timeout_s,
+            on_group=metrics.group,
+        )
+        reads = Reads(replica, store, machine)
+        return Services(
+            config=config,
+            store=store,
+            replica=replica,
+            committer=committer,
+            reads=reads,
+            signing=Signing(config, store, replica, machine, committer, reads, stamps, self._on_fatal),
+            sealing=Sealing(
+                store,
+                machine,
+                committer,
+                stamps,
+                leads=lambda: replica.is_leader,
+                interval_s=config.seal_interval_s,
+            ),
+            forwarder=Forwarder(config.node_id, {peer.id: peer.http_url for peer in config.peers}),
+            stamps=stamps,
+            metrics=metrics,
+            openapi_document=encode(build_document(ROUTES, version=node.__version__)),
+        )
 
     async def _serve_http(self) -> None:
         dispatcher = Dispatcher(self.services, ROUTES, self._on_fatal)
@@ -154,6 +160,7 @@ class Node:
         services = self.services
         if self._runner is not None:
             await self._runner.cleanup()
+        await services.signing.stop()
         await services.committer.close(limits.SHUTDOWN_COMMITS_TIMEOUT_S)
         await services.forwarder.close()
         await services.replica.stop()

@@ -1,75 +1,151 @@
-"""Signed checkpoints: the log key, and one signature a seal."""
+"""Signed checkpoints: the log's signature for what this node has applied, with the cosignatures gathered."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
-
-from node.key_files import write_key_file
-from stele.format.note import SigningKey, checkpoint_text, sign_note
+from node import limits
+from node.own_keys import LogKeys
+from stele.format.note import SigningKey, checkpoint_text
+from stele.verify.key_history import KeyHistory
+from storage.errors import InvariantBroken, LedgerUnknown
 from storage.rows import Sealed
-from storage.store import Store
+from storage.store import LedgerInfo, Store
 
 
-class LogKeyInvalid(ValueError):
-    """The file holds no usable log key. The message never shows what it does hold."""
+class LogKeyMissing(Exception):
+    """The log's key was rotated, and this node's file does not hold the new one."""
 
 
-def load_log_key(path: Path) -> Ed25519PrivateKey:
-    """Read an unencrypted PKCS #8 PEM file. Raises LogKeyInvalid."""
-    try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except OSError as error:
-        raise LogKeyInvalid(f"log_key_file: {path} cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError) as error:
-        raise LogKeyInvalid(f"log_key_file: {path} is not an unencrypted PEM private key") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise LogKeyInvalid(f"log_key_file: {path} is not an Ed25519 key")
-    return key
+class Tree(NamedTuple):
+    """What a checkpoint states of a ledger: the root of its journal right after a seal."""
 
+    info: LedgerInfo
+    origin: str
+    size: int
+    root: bytes
 
-def create_log_key(path: Path) -> None:
-    """Write a new Ed25519 key, readable by its owner only, whole or not at all."""
-    text = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    write_key_file(path, text)
+    @property
+    def text(self) -> str:
+        return checkpoint_text(self.origin, self.size, self.root)
 
 
 class Checkpoints:
-    """Signs seals that this node has applied, and only seals. Every checkpoint issued is kept in the store.
+    """Signs, for the log, what this node has applied. Every checkpoint signed is kept in the store.
 
-    A checkpoint's origin is "<cluster>/<ledger>", and so is its key's name: the same private key gives
-    every ledger a verifier key of its own.
+    A checkpoint's origin is "<cluster>/<ledger>", and so is its key's name: the same private key gives every
+    ledger a verifier key of its own. A ledger that took the name of a deleted one is another log, with the
+    origin "<cluster>/<ledger>.<id>": nobody ever signs two roots for one size of one origin.
     """
 
-    def __init__(self, store: Store, cluster: str, private_key: Ed25519PrivateKey) -> None:
+    def __init__(
+        self, store: Store, cluster: str, log_keys: LogKeys, key_history: Callable[[], KeyHistory]
+    ) -> None:
         self._store = store
         self._cluster = cluster
-        self._private_key = private_key
-        # The newest issued of each ledger: the seal's root, which no other journal has, and the note.
-        self._newest: dict[str, tuple[bytes, str]] = {}
+        self._log_keys = log_keys
+        self._key_history = key_history
+        self._origins: dict[bytes, str] = {}
+        # The newest of each ledger that bears the signatures of all these keys.
+        self._signed: dict[bytes, tuple[int, tuple[bytes, ...]]] = {}
+
+    def origin(self, info: LedgerInfo) -> str:
+        origin = self._origins.get(info.id)
+        if origin is None:
+            origin = f"{self._cluster}/{info.name}"
+            if self._store.checkpoints.name_was_used(info.name):
+                origin += f".{info.id.hex()}"
+            self._origins[info.id] = origin
+        return origin
 
     def verifier_key(self, ledger: str) -> str:
-        return self._signer(ledger).verifier_key()
+        """The log's present key for this ledger. Raises LedgerUnknown, LogKeyMissing."""
+        return self._signers(self.origin(self._info(ledger)))[0].verifier_key()
+
+    def tree(self, info: LedgerInfo, size: int) -> Tree:
+        """The journal's own tree of `size` blocks, its root recomputed. Raises BlockUnknown."""
+        return Tree(info, self.origin(info), size, self._store.journal(info.name).root(size))
+
+    def sign(self, trees: Sequence[Tree]) -> None:
+        """Has the log sign what it has not signed yet; the notes are on disk when this returns.
+
+        Raises LogKeyMissing, and InvariantBroken when another root was signed for the same size before: the
+        journal on this disk is then not the one that it was.
+        """
+        unsigned: list[tuple[int, int, str]] = []
+        for tree in trees:
+            signers = self._signers(tree.origin)
+            complete = tree.size, tuple(signer.key_id for signer in signers)
+            if self._signed.get(tree.info.id) == complete:
+                continue
+            note = self._completed(tree, signers)
+            if note is not None:
+                unsigned.append((tree.info.number, tree.size, note))
+            self._signed[tree.info.id] = complete
+        if unsigned:
+            self._store.checkpoints.keep(unsigned)
+
+    def _completed(self, tree: Tree, signers: Sequence[SigningKey]) -> str | None:
+        """The note with the signatures that it lacks, the present key's first; None when it has them all."""
+        note = self._store.checkpoints.note(tree.info.number, tree.size)
+        if note is not None and not note.startswith(f"{tree.text}\n"):
+            raise InvariantBroken(
+                f"ledger {tree.info.name!r}: the root of {tree.size} blocks is {tree.root.hex()}, but a "
+                f"checkpoint that was signed here begins {note[:256]!r}"
+            )
+        lines = "" if note is None else note[len(tree.text) + 1 :]
+        made = [signer.sign(tree.text) for signer in signers]
+        missing = [line for line in made if line not in lines]
+        return f"{tree.text}\n{''.join(missing)}{lines}" if missing else None
 
     def of_seal(self, ledger: str, sealed: Sealed) -> str:
-        """The signed note for the size right after a seal of the ledger. Raises LedgerUnknown."""
-        newest = self._newest.get(ledger)
-        if newest is not None and newest[0] == sealed.root:
-            return newest[1]
-        note = self._store.checkpoint(ledger, sealed.size)
-        if note is None:
-            signer = self._signer(ledger)
-            note = sign_note(checkpoint_text(signer.name, sealed.size, sealed.root), signer)
-            self._store.save_checkpoint(ledger, sealed.size, note)
-        self._newest[ledger] = sealed.root, note
-        return note
+        """The checkpoint right after a seal: signed by the log, with every cosignature gathered by now.
 
-    def _signer(self, ledger: str) -> SigningKey:
-        return SigningKey(f"{self._cluster}/{ledger}", self._private_key)
+        Raises LedgerUnknown, and as `sign` does.
+        """
+        tree = self.tree(self._info(ledger), sealed.size)
+        self.sign([tree])
+        return self._with_cosignatures(tree.info.number, tree.size)
+
+    def cosigned(self, ledger: str, required: int, from_size: int) -> str | None:
+        """The newest checkpoint from `from_size` on that so many replicas have cosigned, if there is one.
+
+        Raises LedgerUnknown.
+        """
+        rows = self._store.checkpoints
+        number = self._info(ledger).number
+        for size, _ in reversed(rows.listed(number, from_size, limits.CHECKPOINTS_LIMIT_MAX)):
+            if len({each.name for each in rows.cosignatures(number, size)}) >= required:
+                return self._with_cosignatures(number, size)
+        return None
+
+    def cosigners(self, ledger: str, size: int) -> int:
+        """How many have cosigned the checkpoint of `size`, as far as is known. Raises LedgerUnknown."""
+        found = self._store.checkpoints.cosignatures(self._info(ledger).number, size)
+        return len({each.name for each in found})
+
+    def listed(self, ledger: str, from_size: int, limit: int) -> list[tuple[int, str]]:
+        """(size, note with its cosignatures) of checkpoints kept here, smallest first."""
+        number = self._info(ledger).number
+        return [
+            (size, self._with_cosignatures(number, size))
+            for size, _ in self._store.checkpoints.listed(number, from_size, limit)
+        ]
+
+    def _with_cosignatures(self, number: int, size: int) -> str:
+        rows = self._store.checkpoints
+        note = rows.note(number, size) or ""
+        return note + "".join(each.line for each in rows.cosignatures(number, size))
+
+    def _signers(self, origin: str) -> list[SigningKey]:
+        signers = self._log_keys.signers(origin, self._key_history())
+        if not signers:
+            raise LogKeyMissing("log_key_file does not hold the log's present key, which the journal names")
+        return signers
+
+    def _info(self, ledger: str) -> LedgerInfo:
+        info = self._store.ledger(ledger)
+        if info is None:
+            raise LedgerUnknown(ledger)
+        return info

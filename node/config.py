@@ -99,7 +99,11 @@ class Config:
     peers
         Every voter, this node included: id,zone,raft-host:port,http-url. Without it, a cluster of one.
     log_key_file
-        PEM file of the cluster's Ed25519 log key, which signs checkpoints. The same on every node.
+        PEM file of the cluster's Ed25519 log key, which signs checkpoints. The same on every node, and
+        readable by its owner only.
+    cosigner_key_file
+        PEM file of this node's own key, which cosigns checkpoints. Made on the first start; by default
+        cosigner-key.pem in data_dir.
     raft_ca_file
         PEM file of the authority that certifies the nodes of this cluster.
     raft_certificate_file
@@ -125,6 +129,7 @@ class Config:
     node_id: str
     data_dir: Path
     log_key_file: Path
+    cosigner_key_file: Path | None = None
     cluster: str = "stele"
     zone: str = "zone-a"
     http_host: str = "127.0.0.1"
@@ -230,6 +235,10 @@ class Config:
                     "raft_certificate_file and raft_key_file replication is plain TCP, "
                     "which --insecure allows on loopback only"
                 )
+
+    @property
+    def cosigner_key_path(self) -> Path:
+        return self.cosigner_key_file or self.data_dir / "cosigner-key.pem"
 
     @property
     def replicates_in_plain(self) -> bool:

@@ -17,8 +17,8 @@ from pathlib import Path
 import aiohttp
 
 from node import certificates, limits, sample
-from node.checkpoints import create_log_key
 from node.config import ConfigInvalid, Peer
+from node.signing_keys import create_log_key
 from node.supervisor import NodeProcess, Supervisor
 
 _RAFT_PORT_OFFSET = 100

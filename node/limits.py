@@ -152,3 +152,52 @@ DEMO_QUICK_DEATH_S = 5.0
 DEMO_QUICK_DEATHS_MAX = 5
 DEMO_READY_TIMEOUT_S = 60.0
 DEMO_STOP_TIMEOUT_S = 20.0
+
+# --- checkpoints and cosignatures -------------------------------------------------------------
+
+COSIGNING_PAUSE_S = 0.02
+"""At least this long between two rounds of cosigning, each of which syncs the disk at most a few times."""
+
+COSIGNING_IDLE_S = 0.25
+"""A round comes after this long even when nothing was applied and nothing was said."""
+
+NOTICES_WAITING_MAX = 256
+"""Notices of one peer that wait for a round. One more drops the oldest."""
+
+NOTICES_PER_ROUND_MAX = 32
+"""Notices of one peer that a round takes: checking a signature takes about 0.15 ms."""
+
+EARLY_COSIGNATURES_MAX = 256
+"""Cosignatures of trees that this node has not got yet."""
+
+INCOMPLETE_CHECKPOINTS_MAX = 2_048
+"""Checkpoints whose missing cosignatures are asked for again."""
+
+ASK_AGAIN_S_MIN = 0.3
+ASK_AGAIN_S_MAX = 10.0
+ASK_AGAIN_TIMES_MAX = 6
+"""How often for a checkpoint that is not the newest any more; for the newest there is no end."""
+
+COSIGNATURES_PER_ANSWER_MAX = 64
+
+CONTRADICTIONS_PER_LEDGER_MAX = 64
+CHECKPOINTS_WEIGHED_MAX = 64
+"""Checkpoints looked at to see whether a majority shares this node's journal."""
+
+PROOF_COSIGNATURES_TIMEOUT_S = 1.0
+"""How long a proof waits for the cosignatures of its seal before it is made anew for a newer seal."""
+
+COSIGNATURES_TIMEOUT_S = 5.0
+"""How long a request for a checkpoint waits for the cosignatures that it asks for."""
+
+CHECKPOINTS_LIMIT_MAX = 200
+"""Checkpoints of a page."""
+
+KEY_PUBLISHING_PAUSE_S = 0.3
+"""Between two tries to have this node's keys recorded."""
+
+KEY_CHECK_S = 5.0
+"""How often this node's keys are held against the journal while nothing new is in it."""
+
+KEY_STATEMENT_SIZE_BYTES_MAX = 16 << 10
+KEY_FILE_SIZE_BYTES_MAX = 64 << 10

@@ -19,9 +19,9 @@ import node
 from consensus.errors import CredentialsInvalid
 from node import certificates, limits
 from node.app import StartFailed, run
-from node.checkpoints import LogKeyInvalid
 from node.config import Config, ConfigInvalid, check_identifier
 from node.demo import DemoFailed, run_demo
+from node.signing_keys import SigningKeyInvalid
 from storage import fsck as storage_fsck
 from storage.errors import NotAStore, StorageError, StoreInUse
 
@@ -65,7 +65,7 @@ def serve(
     """
     try:
         uvloop.run(run(settings))
-    except (StartFailed, LogKeyInvalid, CredentialsInvalid, StorageError) as error:
+    except (StartFailed, SigningKeyInvalid, CredentialsInvalid, StorageError) as error:
         return _fail(str(error), EXIT_FAILED)
     return EXIT_OK
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -13,9 +13,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from consensus.config import Role
-from consensus.replica import Replica
-from node.committer import Committer
-from storage.store import Store
+
+if TYPE_CHECKING:
+    from node.http.services import Services
 
 _LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _COMMANDS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -130,8 +130,10 @@ class Readings(Collector):
             yield family
 
 
-def node_readings(replica: Replica, committer: Committer, store: Store) -> list[Measurement]:
+def node_readings(services: Services) -> list[Measurement]:
     """What the parts of a node have to say about themselves."""
+    replica, committer, store = services.replica, services.committer, services.store
+    cosigning = services.signing.cosigning
     status = replica.status()
     role = status.role.name.lower()
     followers = [
@@ -165,6 +167,24 @@ def node_readings(replica: Replica, committer: Committer, store: Store) -> list[
             "Blocks of a ledger's journal.",
             ("ledger",),
             [((ledger.name,), float(ledger.size)) for ledger in store.ledgers()],
+        ),
+        Measurement(
+            "stele_checkpoint_contradictions",
+            "Valid cosignatures over another root than this node's: must be 0.",
+            ("ledger",),
+            [
+                ((ledger.name,), float(cosigning.contradictions.count(ledger.id)))
+                for ledger in store.ledgers()
+            ],
+        ),
+        Measurement(
+            "stele_checkpoint_cosignatures",
+            "Cosignatures of a ledger's newest checkpoint that this node has.",
+            ("ledger",),
+            [((ledger.name,), float(cosigning.gathered(ledger))) for ledger in store.ledgers()],
+        ),
+        _single(
+            "stele_notices_dropped", "Notices of other nodes that were not taken.", cosigning.notices_dropped
         ),
     ]
 

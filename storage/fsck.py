@@ -110,11 +110,11 @@ def _check_counters(engine: Engine, report: FsckReport, numbers: set[int]) -> No
 
 def _check_strays(engine: Engine, report: FsckReport, numbers: set[int]) -> None:
     """Rows that belong to nothing: an unknown kind, or a ledger that is not listed."""
-    known_meta = {keys.APPLIED_INDEX, keys.FORMAT, keys.NEXT_LEDGER}
+    known_meta = {keys.APPLIED_INDEX, keys.COSIGNER, keys.FORMAT, keys.NEXT_LEDGER}
     for key, _ in engine.scan(*keys.EVERYTHING):
         report.rows += 1
         kind = key[:1]
-        if kind == keys.LEDGERS or key in known_meta:
+        if kind in (keys.LEDGERS, keys.DROPPED_LEDGERS) or key in known_meta:
             continue
         listed = len(key) >= 5 and int.from_bytes(key[1:5], "big") in numbers
         if kind not in {bytes([one]) for one in keys.PER_LEDGER_KINDS} or not listed:

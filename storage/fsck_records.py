@@ -28,6 +28,7 @@ def check_records(
     _check_ring(engine, report, name, number)
     _check_decodes(engine, report, name, number, b"F", "refusal", rows.decode_refusal)
     _check_checkpoints(engine, report, name, number, journal)
+    _check_cosignatures(engine, report, name, number)
 
 
 def _check_use(engine: Engine, report: FsckReport, name: str, number: int, journal: CheckedJournal) -> None:
@@ -129,3 +130,21 @@ def _check_checkpoints(
         expected = [str(size).encode(), base64.b64encode(journal.tree.root(size))]
         if lines[1:3] != expected:
             report.add(where, "its size or root is not the one recomputed from the journal")
+
+
+def _check_cosignatures(engine: Engine, report: FsckReport, name: str, number: int) -> None:
+    """A cosignature stands on a checkpoint that is kept, as a line of the cosigner that its key names."""
+    prefix = keys.of_ledger(b"Q", number)
+    for key, value in engine.scan(prefix, keys.end_of(prefix)):
+        size = keys.size_of(key)
+        where = f"ledger {name!r} cosignature of size {size}"
+        if engine.get(keys.checkpoint(number, size)) is None:
+            report.add(where, "there is no checkpoint of that size")
+        try:
+            key_id, cosigner = keys.cosigner_of(key)
+            encoded = value.decode().removeprefix(f"\u2014 {cosigner} ").removesuffix("\n")
+            fits = base64.b64decode(encoded, validate=True)[: len(key_id)] == key_id
+        except ValueError:
+            fits = False
+        if not fits:
+            report.add(where, "it is no signature line of the key that its row names")

@@ -13,6 +13,11 @@
     R ledger | number                        ring of refused transactions
     F ledger | transaction id                refused transactions
     K ledger | size                          signed checkpoints
+    Q ledger | size | key id | name          cosignatures of checkpoints
+    V ledger | size | key id | name          valid cosignatures over another root than the journal's
+    G ledger name                            names of ledgers that were deleted
+
+
     S ledger | bucket                        the state map's buckets, as of the newest seal
     Z ledger | size                          seals, by the journal's size right after each
 
@@ -26,11 +31,13 @@ from __future__ import annotations
 import struct
 
 APPLIED_INDEX = b"Mapplied"
+COSIGNER = b"Mcosigner"
 FORMAT = b"Mformat"
 NEXT_LEDGER = b"Mnext-ledger"
 
 LEDGERS = b"L"
-PER_LEDGER_KINDS = b"JBTUCDXIRFKSZ"
+DROPPED_LEDGERS = b"G"
+PER_LEDGER_KINDS = b"JBTUCDXIRFKQVSZ"
 EVERYTHING = (b"", b"\xff")
 
 _U64_MAX = (1 << 64) - 1
@@ -41,6 +48,9 @@ _ledger_u32 = struct.Struct(">cII").pack
 _ledger_u64 = struct.Struct(">cIQ").pack
 _tile = struct.Struct(">cIBQ").pack
 _revision_place = struct.Struct(">QI")
+_KEY_ID_SIZE_BYTES = 4
+_SIZE_AT = 5
+_COSIGNER_AT = _SIZE_AT + 8
 
 
 def ledger_row(name: str) -> bytes:
@@ -116,6 +126,34 @@ def refusal(number: int, tx: bytes) -> bytes:
 
 def checkpoint(number: int, size: int) -> bytes:
     return _ledger_u64(b"K", number, size)
+
+
+def size_of(key: bytes) -> int:
+    """The size in a key of kind K, Q or V."""
+    return int.from_bytes(key[_SIZE_AT:_COSIGNER_AT], "big")
+
+
+def cosignatures_of(number: int, size: int) -> bytes:
+    """Prefix of the cosignatures of one checkpoint."""
+    return _ledger_u64(b"Q", number, size)
+
+
+def cosignature(number: int, size: int, key_id: bytes, name: str) -> bytes:
+    return cosignatures_of(number, size) + key_id + name.encode()
+
+
+def contradiction(number: int, size: int, key_id: bytes, name: str) -> bytes:
+    return _ledger_u64(b"V", number, size) + key_id + name.encode()
+
+
+def cosigner_of(key: bytes) -> tuple[bytes, str]:
+    """(key id, name) in a key of kind Q or V."""
+    key_id_and_name = key[_COSIGNER_AT:]
+    return key_id_and_name[:_KEY_ID_SIZE_BYTES], key_id_and_name[_KEY_ID_SIZE_BYTES:].decode()
+
+
+def dropped_ledger(name: str) -> bytes:
+    return DROPPED_LEDGERS + name.encode()
 
 
 def state_bucket(number: int, bucket: int) -> bytes:

@@ -135,6 +135,8 @@ class LedgerMachine:
             prefix = keys.of_ledger(bytes([kind]), state.number)
             transition.batch.delete_range(prefix, keys.end_of(prefix))
         transition.batch.delete(keys.ledger_row(command.ledger))
+        # A ledger that takes the name again is another log (node/checkpoints.py).
+        transition.put(keys.dropped_ledger(command.ledger), state.row.id)
         transition.dropped(state)
         del self.ledgers[command.ledger]
         return LedgerChanged(created=False)

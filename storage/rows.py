@@ -10,6 +10,7 @@ import msgspec
 from storage.outcomes import Committed, Refused
 
 U64 = struct.Struct(">Q")
+ROOT_SIZE_BYTES = 32
 _CURRENT = struct.Struct(">QQIB32s")
 _REVISION = struct.Struct(">QIBQQ16s32s")
 

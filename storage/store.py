@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from stele.format.state_map import StateProof, key_hash
 from storage import keys, limits, rows
+from storage.checkpoints import CheckpointRows
 from storage.engine import Batch, Engine, RaftRows
 from storage.errors import BlockUnknown, FormatUnknown, LedgerUnknown, NotSealed, TableUnknown
 from storage.journal import Journal
@@ -38,6 +39,7 @@ class Store:
         self._engine = engine
         self.machine = LedgerMachine(engine)
         self.raft_rows: RaftRows = engine.raft_rows
+        self.checkpoints = CheckpointRows(engine)
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -136,17 +138,6 @@ class Store:
             return Committed(rows.U64.unpack(stored)[0], 0, tx, ())
         refused = self._engine.get(keys.refusal(state.number, tx))
         return None if refused is None else rows.decode_refusal(refused)
-
-    def save_checkpoint(self, ledger: str, size: int, note: str) -> None:
-        """Keeps a signed checkpoint; every one ever issued is kept (DESIGN.md section 2)."""
-        batch = Batch()
-        batch.put(keys.checkpoint(self._state(ledger).number, size), note.encode())
-        self._engine.write(batch)
-
-    def checkpoint(self, ledger: str, size: int) -> str | None:
-        """The signed checkpoint that this node issued for `size`, if it did."""
-        note = self._engine.get(keys.checkpoint(self._state(ledger).number, size))
-        return None if note is None else note.decode()
 
     def _state(self, ledger: str) -> LedgerState:
         state = self.machine.ledgers.get(ledger)

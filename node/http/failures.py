@@ -6,6 +6,7 @@ from msgspec import UNSET
 
 from consensus.errors import ConsensusError, NotLeader, TransferFailed
 from node import limits
+from node.checkpoints import LogKeyMissing
 from node.committer import CommandTooLarge, CommitUnknown, Overloaded, ShuttingDown
 from node.http.problems import Problem
 from node.reads import NotCaughtUp
@@ -19,6 +20,7 @@ _SLUGS: dict[type[Exception], str] = {
     BlockUnknown: "block-unknown",
     NotCaughtUp: "not-caught-up",
     NotSealed: "not-sealed",
+    LogKeyMissing: "log-key-missing",
     Overloaded: "overloaded",
     ShuttingDown: "shutting-down",
     TransferFailed: "transfer-failed",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
+import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
@@ -15,7 +16,9 @@ from node import limits
 from node.http import schemas
 from node.http.answers import answer, answer_struct, begin_stream, encode
 from node.http.parameters import NUMBER_MAX, Query, ReadQuery, Seq, Size
-from node.http.proofs import Prover
+from node.http.problems import Problem
+from node.http.proof_bodies import BlockProof
+from node.http.proofs import Prover, cosigned
 from node.http.route import JSON, NDJSON, TEXT, Answer, Call, Content, Route
 from node.http.services import Services
 from node.http.views import fresh, typed_query
@@ -29,11 +32,28 @@ _LEDGER = "/v1/ledgers/{ledger}"
 
 class BlockQuery(Query, kw_only=True, frozen=True):
     proof: Annotated[bool, Meta(description="Add a proof against a signed checkpoint.")] = False
+    cosignatures: Annotated[int, Meta(ge=0, le=limits.PEERS_MAX)] = 0
 
 
 class BlocksQuery(Query, kw_only=True, frozen=True, rename={"start": "from"}):
     start: Annotated[int, Meta(ge=0, le=NUMBER_MAX, description="First block of the page.")] = 0
     limit: Annotated[int, Meta(ge=1, le=limits.BLOCKS_LIMIT_MAX)] = limits.PAGE_LIMIT_DEFAULT
+
+
+class CheckpointQuery(Query, kw_only=True, frozen=True):
+    cosignatures: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=limits.PEERS_MAX,
+            description="Wait, for a few seconds, until so many replicas have cosigned.",
+        ),
+    ] = 0
+
+
+class CheckpointsQuery(Query, kw_only=True, frozen=True):
+    from_size: Annotated[int, Meta(ge=0, le=NUMBER_MAX, description="Smallest size of the page.")] = 0
+    limit: Annotated[int, Meta(ge=1, le=limits.CHECKPOINTS_LIMIT_MAX)] = limits.PAGE_LIMIT_DEFAULT
 
 
 class InclusionQuery(Query, kw_only=True, frozen=True):
@@ -91,10 +111,16 @@ async def get_block(services: Services, call: Call) -> web.Response:
     seq = int(text)
     journal = await _journal_with(services, ledger, seq + 1)
     body = block_body(journal, seq)
-    if typed_query(call, BlockQuery).proof:
-        sealed = await services.sealing.covering(ledger, seq)
-        proof = encode(Prover(services, ledger, sealed).block(seq))
-        body = body[:-1] + b',"proof":' + proof + b"}"
+    query = typed_query(call, BlockQuery)
+    if query.proof:
+
+        async def make() -> tuple[BlockProof, Sealed]:
+            sealed = await services.sealing.covering(ledger, seq)
+            return Prover(services, ledger, sealed).block(seq), sealed
+
+        proof, note = await cosigned(services, ledger, query.cosignatures, make)
+        encoded = encode(msgspec.structs.replace(proof, checkpoint=note))
+        body = body[:-1] + b',"proof":' + encoded + b"}"
     return answer(body)
 
 
@@ -122,9 +148,32 @@ async def list_blocks(services: Services, call: Call) -> web.Response:
 
 async def get_checkpoint(services: Services, call: Call) -> web.Response:
     (ledger,) = call.names
+    required = typed_query(call, CheckpointQuery).cosignatures
     await services.reads.strong()
     sealed = await services.sealing.covering(ledger, 0)
-    return web.Response(text=services.checkpoints.of_seal(ledger, sealed), content_type=TEXT)
+    note: str | None = services.checkpoints.of_seal(ledger, sealed)
+    if required:
+        note = await services.signing.cosigned(ledger, required, sealed.size)
+    if note is None:
+        raise Problem(
+            "not-cosigned",
+            f"fewer than {required} replicas have cosigned a checkpoint of {sealed.size} blocks or more",
+            field="cosignatures",
+        )
+    return web.Response(text=note, content_type=TEXT)
+
+
+async def list_checkpoints(services: Services, call: Call) -> web.Response:
+    """From this node's own store: what it has gathered itself."""
+    query = typed_query(call, CheckpointsQuery)
+    found = services.checkpoints.listed(call.names[0], query.from_size, query.limit + 1)
+    shown = found[: query.limit]
+    return answer_struct(
+        schemas.Checkpoints(
+            checkpoints=[schemas.KeptCheckpoint(size=size, note=note) for size, note in shown],
+            next=found[-1][0] if len(found) > len(shown) else UNSET,
+        )
+    )
 
 
 async def get_inclusion(services: Services, call: Call) -> web.Response:
@@ -236,7 +285,7 @@ ROUTES = (
         tag="journal",
         query=BlockQuery,
         answers={200: Answer("The block.", Content(JSON, schemas.Block))},
-        problems=(*_READ_PROBLEMS, "not-sealed"),
+        problems=(*_READ_PROBLEMS, "not-sealed", "not-cosigned"),
     ),
     Route(
         "GET",
@@ -255,9 +304,24 @@ ROUTES = (
         get_checkpoint,
         operation_id="getCheckpoint",
         summary="The signed Merkle root of the journal up to its newest seal (C2SP tlog-checkpoint)",
+        description="The log's signature comes first, then every replica's cosignature that is here (C2SP "
+        "tlog-cosignature).",
         tag="journal",
+        query=CheckpointQuery,
         answers={200: Answer("A signed note.", Content(TEXT, schema={"type": "string"}))},
-        problems=("ledger-unknown", "not-sealed"),
+        problems=("ledger-unknown", "not-sealed", "not-cosigned", "log-key-missing"),
+    ),
+    Route(
+        "GET",
+        _LEDGER + "/checkpoints",
+        list_checkpoints,
+        operation_id="listCheckpoints",
+        summary="Every checkpoint that the answering node has kept, smallest first",
+        description="A node keeps each checkpoint that it has signed, and each cosignature, for ever.",
+        tag="journal",
+        query=CheckpointsQuery,
+        answers={200: Answer("A page; pass `next` as `from_size`.", Content(JSON, schemas.Checkpoints))},
+        problems=("ledger-unknown",),
     ),
     Route(
         "GET",

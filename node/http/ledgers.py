@@ -14,6 +14,7 @@ from node.http.parameters import ReadQuery
 from node.http.route import JSON, Answer, Call, Content, Route
 from node.http.services import ANONYMOUS, Services
 from node.http.views import fresh, typed_query
+from node.key_journal import SYSTEM_LEDGER
 from stele.format.times import format_time
 from storage.commands import CreateLedger, DropLedger, SetLedger
 from storage.errors import LedgerUnknown
@@ -59,7 +60,13 @@ async def list_ledgers(services: Services, call: Call) -> web.Response:
     if query.consistency == "strong":
         await services.reads.strong()
     return answer_struct(
-        schemas.Ledgers(ledgers=[_described(services, info) for info in services.store.ledgers()])
+        schemas.Ledgers(
+            ledgers=[
+                _described(services, info)
+                for info in services.store.ledgers()
+                if info.name != SYSTEM_LEDGER  # GET /v1/cluster/keys shows what is in it.
+            ]
+        )
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 from aiohttp import web
+from msgspec import UNSET
 
 import node
 from node.http import schemas
@@ -27,7 +28,12 @@ async def get_readyz(services: Services, call: Call) -> web.Response:
         raise Problem("shutting-down", "the node is shutting down")
     if services.replica.leader_id is None:
         raise Problem("no-leader", "the node hears no leader")
-    return answer_struct(schemas.Liveness())
+    if services.signing.publishing.lacks_log_key():
+        raise Problem("log-key-missing", "log_key_file does not hold the log's present key")
+    outvoted = services.signing.cosigning.contradictions.outvoted()
+    if outvoted is not None:
+        raise Problem("split-view", outvoted)
+    return answer_struct(schemas.Readiness(alarms=services.signing.alarms() or UNSET))
 
 
 async def get_version(services: Services, call: Call) -> web.Response:
@@ -73,7 +79,10 @@ ROUTES = (
         operation_id="getReadiness",
         summary="Whether the node can serve requests",
         tag=_OPERATIONS,
-        answers={200: Answer("It can.", Content(JSON, schemas.Liveness))},
+        answers={
+            200: Answer("It can; `alarms` has what to look at even so.", Content(JSON, schemas.Readiness))
+        },
+        problems=("log-key-missing", "split-view"),
     ),
     Route(
         "GET",

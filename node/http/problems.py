@@ -46,6 +46,8 @@ CATALOGUE: dict[str, Kind] = {
     "method-not-allowed": Kind(405, "This address does not know the method"),
     "deletion-protected": Kind(409, "The ledger is protected against deletion"),
     "condition-failed": Kind(409, "What the transaction relies on has changed"),
+    "key-statement-refused": Kind(409, "The statement about keys may not be made"),
+    "system-ledger": Kind(403, "This ledger belongs to the cluster"),
     "ledger-limit": Kind(409, "The cluster holds as many ledgers as it may"),
     "gone": Kind(410, "The document was deleted; its history stays readable"),
     "table-dropped": Kind(410, "The table was dropped; its history stays readable"),
@@ -61,6 +63,9 @@ CATALOGUE: dict[str, Kind] = {
     "overloaded": Kind(503, "The server has more work than it can take", True),
     "not-caught-up": Kind(503, "This node has not got the block yet", True),
     "not-sealed": Kind(503, "No seal covers this yet, so there is no proof of it", True),
+    "not-cosigned": Kind(503, "So many replicas have not cosigned yet", True),
+    "log-key-missing": Kind(503, "This node cannot sign for the log", True),
+    "split-view": Kind(503, "A replica has cosigned another history than this node's", True),
     "shutting-down": Kind(503, "The server is shutting down", True),
 }
 

@@ -6,12 +6,16 @@ collected within one turn of the event loop, before anything is awaited.
 
 from __future__ import annotations
 
+import asyncio
 import base64
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET
 
+from node import limits
+from node.http.problems import Problem
 from node.http.proof_bodies import (
     BlockProof,
     DocumentProof,
@@ -31,17 +35,44 @@ CATALOGUE_TABLE = "$tables"
 CATALOGUE_ID = "$tables@0"
 
 
+Proved = TypeVar("Proved")
 _MakesEntry = Callable[[str, str, str], Entry]
 
 
+async def cosigned(
+    services: Services, ledger: str, required: int, make: Callable[[], Awaitable[tuple[Proved, Sealed]]]
+) -> tuple[Proved, str]:
+    """What `make` makes for its seal, and that seal's checkpoint with so many cosignatures.
+
+    Replicas cosign the newest seal they have, so one that was soon followed by another may lack some for
+    ever: then it is made again. Raises Problem not-cosigned, and what `make` raises.
+    """
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + limits.COSIGNATURES_TIMEOUT_S
+    while True:
+        made, sealed = await make()
+        timeout_s = min(limits.PROOF_COSIGNATURES_TIMEOUT_S, until_s - loop.time())
+        note = await services.signing.cosigned_seal(ledger, sealed, required, max(timeout_s, 0.0))
+        if note is not None:
+            return made, note
+        if loop.time() >= until_s:
+            raise Problem(
+                "not-cosigned",
+                f"fewer than {required} replicas have cosigned a checkpoint of {sealed.size} blocks or more",
+                field="cosignatures",
+            )
+
+
 class Prover:
-    """Proves what a ledger held as of its newest seal. Use it at once: it is no good after an `await`."""
+    """Proves what a ledger held as of its newest seal. Use it at once: it is no good after an `await`.
+
+    The proofs lack their checkpoint; see `cosigned`.
+    """
 
     def __init__(self, services: Services, ledger: str, sealed: Sealed) -> None:
         self._store = services.store
         self._ledger = ledger
         self._journal = services.store.journal(ledger)
-        self._checkpoint = services.checkpoints.of_seal(ledger, sealed)
         self.size = sealed.size
         self.view = services.store.view(ledger, sealed.size - 1)
 
@@ -84,7 +115,7 @@ class Prover:
 
     def block(self, seq: int) -> BlockProof:
         """That block `seq` stands in the journal."""
-        return BlockProof(self._checkpoint, self._path(seq))
+        return BlockProof("", self._path(seq))
 
     def _readable(self, view: View, table: str, key: str, entry: _MakesEntry) -> Entry:
         """The entry, when the view can read the table; of a table dropped or unknown nothing is shown."""
@@ -151,4 +182,4 @@ class Prover:
     def _proof(self, document: Entry, table: Entry) -> DocumentProof:
         last = self.size - 1
         seal = Seal(msgspec.Raw(self._journal.header(last)), self._path(last))
-        return DocumentProof(self._checkpoint, document, table, seal)
+        return DocumentProof("", document, table, seal)

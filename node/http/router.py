@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 from node import limits
 from node.http.problems import Problem
 from node.http.route import Call, Route
+from node.key_journal import SYSTEM_LEDGER
 from stele.format.errors import InvalidName
 from stele.format.names import check_document_key, check_ledger_name, check_table_name
 
@@ -34,8 +35,12 @@ def _check_transaction(text: str) -> str:
     return text
 
 
+def _check_ledger(text: str) -> str:
+    return text if text == SYSTEM_LEDGER else check_ledger_name(text)
+
+
 CHECKS: dict[str, Callable[[str], str]] = {
-    "ledger": check_ledger_name,
+    "ledger": _check_ledger,
     "table": check_table_name,
     "key": check_document_key,
     "seq": _check_seq,
@@ -81,8 +86,13 @@ class Router:
     def resolve(self, call: Call, path: str) -> None:
         """Set `call.route` and `call.names`.
 
-        Raises Problem (route-unknown, method-not-allowed, invalid-name).
+        Raises Problem (route-unknown, method-not-allowed, invalid-name, system-ledger).
         """
+        self._find(call, path)
+        if SYSTEM_LEDGER in call.names[:1] and call.method not in ("GET", "HEAD"):
+            raise Problem("system-ledger", f"{SYSTEM_LEDGER} can be read by everybody, and only read")
+
+    def _find(self, call: Call, path: str) -> None:
         # Most requests differ in the last name only: what stands before it was resolved for another one.
         before, _, last = path.rpartition("/")
         known = self._known.get((call.method, before))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from node.http import bulk, cluster, documents, journal, ledgers, operations, tables, transactions
+from node.http import bulk, cluster, documents, journal, keys, ledgers, operations, tables, transactions
 from node.http.route import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -13,5 +13,6 @@ ROUTES: tuple[Route, ...] = (
     *tables.ROUTES,
     *ledgers.ROUTES,
     *cluster.ROUTES,
+    *keys.ROUTES,
     *operations.ROUTES,
 )

@@ -20,6 +20,7 @@ Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Count = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
 Name = Annotated[str, Meta(pattern="^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
+LedgerName = Annotated[str, Meta(pattern="^([A-Za-z][A-Za-z0-9_-]{0,62}|[$]system)$")]
 # The part of the key rule that a JSON Schema can say: no control characters, no slash, no surrogates.
 Key = Annotated[
     str,
@@ -61,7 +62,7 @@ class LedgerSettings(Strict, kw_only=True, frozen=True):
 
 
 class Ledger(msgspec.Struct, kw_only=True, frozen=True):
-    name: Name
+    name: LedgerName
     id: Hex32
     size: Count
     created_at: Moment
@@ -277,6 +278,16 @@ class Consistency(msgspec.Struct, kw_only=True, frozen=True, rename={"from_size"
     path: list[Hash]
 
 
+class KeptCheckpoint(msgspec.Struct, kw_only=True, frozen=True):
+    size: Count
+    note: str
+
+
+class Checkpoints(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    checkpoints: list[KeptCheckpoint]
+    next: Count | UnsetType = UNSET
+
+
 # --- cluster and operations -------------------------------------------------------------------
 
 
@@ -299,6 +310,27 @@ class Cluster(msgspec.Struct, kw_only=True, frozen=True):
     applied_index: Count
 
 
+class ReplicaKey(msgspec.Struct, kw_only=True, frozen=True):
+    node: str
+    verifier_keys: list[str]
+    state: Literal["active", "retired"]
+
+
+class KeyStatement(msgspec.Struct, kw_only=True, frozen=True):
+    seq: Count
+    statement: str
+
+
+class ClusterKeys(msgspec.Struct, kw_only=True, frozen=True):
+    """`log` is null until the first leader has recorded it. Retired keys come after the active ones."""
+
+    cluster: str
+    ledger: Literal["$system"] = "$system"
+    log: str | None
+    replicas: list[ReplicaKey]
+    statements: list[KeyStatement]
+
+
 class Transfer(Strict, kw_only=True, frozen=True):
     target: Annotated[str, Meta(min_length=1, max_length=NODE_ID_LENGTH_MAX)] | UnsetType = UNSET
 
@@ -309,6 +341,11 @@ class Transferred(msgspec.Struct, kw_only=True, frozen=True):
 
 class Liveness(msgspec.Struct, kw_only=True, frozen=True):
     status: Literal["ok"] = "ok"
+
+
+class Readiness(msgspec.Struct, kw_only=True, frozen=True):
+    status: Literal["ok"] = "ok"
+    alarms: list[str] | UnsetType = UNSET
 
 
 class VersionAnswer(msgspec.Struct, kw_only=True, frozen=True):

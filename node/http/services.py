@@ -13,6 +13,7 @@ from node.http.forward import Forwarder
 from node.limits import BODIES_IN_FLIGHT_BYTES_MAX
 from node.reads import Reads
 from node.sealing import Sealing
+from node.signing import Signing
 from node.stamps import Stamps
 from node.telemetry import Metrics
 from storage.store import Store
@@ -28,7 +29,7 @@ class Services:
     replica: Replica
     committer: Committer
     reads: Reads
-    checkpoints: Checkpoints
+    signing: Signing
     sealing: Sealing
     forwarder: Forwarder
     stamps: Stamps
@@ -37,3 +38,7 @@ class Services:
     budget: BodyBudget = field(default_factory=lambda: BodyBudget(BODIES_IN_FLIGHT_BYTES_MAX))
     draining: bool = False
     """Set when the node begins to stop: readyz then says so."""
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return self.signing.checkpoints

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import random
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,14 @@ from consensus.messages import (
     AppendResponse,
     Hello,
     Message,
+    Notice,
     PreVote,
     PreVoteResponse,
     RequestVote,
     TimeoutNow,
     VoteResponse,
     Welcome,
+    decode_frame,
     decode_greeting,
     decode_message,
     encode,
@@ -51,6 +54,19 @@ MESSAGES = st.one_of(
 @given(MESSAGES)
 def test_a_message_is_read_as_it_was_written(message: Message) -> None:
     assert decode_message(encode(message)) == message
+
+
+@given(st.binary(max_size=limits.NOTICE_SIZE_BYTES_MAX))
+def test_a_notice_is_no_message_of_raft(body: bytes) -> None:
+    encoded = encode(Notice(body))
+    assert decode_frame(encoded) == Notice(body)
+    with pytest.raises(MalformedMessage):
+        decode_message(encoded)
+
+
+def test_a_notice_that_is_too_long_is_refused() -> None:
+    with pytest.raises(MalformedMessage):
+        decode_frame(encode(Notice(bytes(limits.NOTICE_SIZE_BYTES_MAX + 1))))
 
 
 @given(st.binary(max_size=200))
@@ -164,7 +180,10 @@ async def send_to(cluster: Cluster, number: int, data: bytes) -> bytes:
 
 
 def hello(
-    cluster: str = "test", sender: str = "n1", target: str = "n0", versions: tuple[int, int] = (1, 1)
+    cluster: str = "test",
+    sender: str = "n1",
+    target: str = "n0",
+    versions: tuple[int, int] = (1, PROTOCOL_VERSION_MAX),
 ) -> bytes:
     return frame(encode(Hello(*versions, cluster, sender, target)))
 
@@ -298,3 +317,37 @@ async def test_messages_that_do_not_fit_the_send_buffer_are_dropped_and_come_lat
         lambda: all(len(m.applied) == before + 200 for m in cluster.machines.values()), "all have applied"
     )
     assert leader.counters.messages_dropped > 0
+
+
+@on_cluster
+async def test_notices_reach_those_who_know_them_and_give_way_to_raft(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await check_at_work(cluster)
+    heard: list[tuple[str, str, bytes]] = []
+
+    def hear(node_id: str, peer_id: str, body: bytes) -> None:
+        heard.append((node_id, peer_id, body))
+
+    for node_id, replica in cluster.replicas.items():
+        replica.on_notice(partial(hear, node_id))
+    sender = cluster.replicas["n0"]
+    await until(lambda: all(each.connected for each in sender.status().members), "n0 reaches everyone")
+    assert sender.notify("n1", b"one") == 1
+    assert sender.notify(None, b"all") == 2
+    await until(lambda: len(heard) == 3, "all notices have come")
+    assert sorted(heard) == [("n1", "n0", b"all"), ("n1", "n0", b"one"), ("n2", "n0", b"all")]
+    assert sender.notify("n9", b"nobody") == 0
+    with pytest.raises(ValueError, match="at most"):
+        sender.notify(None, bytes(limits.NOTICE_SIZE_BYTES_MAX + 1))
+    monkeypatch.setattr(limits, "NOTICE_SEND_BUFFER_SIZE_BYTES_MAX", 0)
+    assert sender.notify(None, b"Raft goes first") == 0
+
+
+@on_cluster
+async def test_a_member_that_does_not_know_notices_is_sent_none(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await check_at_work(cluster)
+    monkeypatch.setattr("consensus.transport.NOTICE_VERSION_MIN", PROTOCOL_VERSION_MAX + 1)
+    assert cluster.replicas["n0"].notify(None, b"unknown") == 0

@@ -16,8 +16,8 @@ from typing import Any
 from multidict import CIMultiDict
 
 from node.app import Node
-from node.checkpoints import create_log_key
 from node.config import Config
+from node.signing_keys import create_log_key
 
 STARTED_WITHIN_S = 20.0
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from node import sample
-from node.checkpoints import load_log_key
+from node.signing_keys import load_log_keys
 from tests.node.served import free_port
 
 WITHIN_S = 40.0
@@ -146,7 +146,7 @@ def test_keys_are_for_their_owner_only(demo: Demo) -> None:
     key_file = demo.directory / "data" / "log-key.pem"
     keys = [key_file, *(demo.directory / "data" / "certificates").glob("*-key.pem")]
     assert [key.stat().st_mode & 0o777 for key in keys] == [0o600] * 3
-    load_log_key(key_file)
+    load_log_keys(key_file)
 
 
 def test_the_sample_is_always_the_same() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from stele.format.note import checkpoint_text
 from storage import fsck, keys
+from storage.checkpoints import Cosignature
 from storage.commands import Condition
 from storage.engine import Batch, Engine
 from storage.errors import NotAStore, StoreInUse
@@ -36,8 +38,14 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
         driver.one(driver.transact(driver.put("cars", "k2", {}), conditions=[absent], idempotency_key="no"))
     )
     journal = driver.store.journal(LEDGER)
+    info = driver.store.ledger(LEDGER)
+    assert info is not None
+    number = info.number
     for size in (1, 256, journal.size):
-        driver.store.save_checkpoint(LEDGER, size, checkpoint_text("test/sample", size, journal.root(size)))
+        note = checkpoint_text("test/sample", size, journal.root(size))
+        driver.store.checkpoints.keep([(number, size, note)])
+    line = f"\u2014 test/n0 {base64.b64encode(b'keyidsignature').decode()}\n"
+    driver.store.checkpoints.keep_cosignatures([Cosignature(number, 256, b"keyi", "test/n0", line)])
     driver.store.close()
     assert fsck.check(driver.path).findings == []
     return driver.path
@@ -191,3 +199,21 @@ def test_progress_ends_complete(stopped: Path) -> None:
     assert report.blocks == BLOCKS + 4
     assert seen["sample: blocks"] == (report.blocks, report.blocks)
     assert seen["sample: revisions"] == (report.revisions, report.revisions)
+
+
+def test_an_altered_cosignature_is_found(stopped: Path) -> None:
+    ((key, value),) = rows_of(stopped, b"Q")
+    for altered in (value.replace(b"test/n0", b"test/n1"), b"\xff"):
+        store_row(stopped, key, altered)
+        try:
+            (finding,) = fsck.check(stopped).findings
+        finally:
+            store_row(stopped, key, value)
+        assert "cosignature of size 256" in finding.where
+    stray = key[:5] + (255).to_bytes(8, "big") + key[13:]
+    store_row(stopped, stray, value)
+    try:
+        (finding,) = fsck.check(stopped).findings
+    finally:
+        store_row(stopped, stray, None)
+    assert "no checkpoint of that size" in finding.what

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from stele.format.note import SigningKey, sign_note
 from stele.verify.errors import InvalidVerifierKey, VerificationError
-from stele.verify.note import COSIGNATURE_V1, VerifierKey, cosignature_timestamp, open_note
+from stele.verify.note import COSIGNATURE_V1, ML_DSA_44, VerifierKey, cosignature_timestamp, open_note
 from tests.vectors import load
 
 NOTES = load("note_vectors")
@@ -68,6 +68,13 @@ def test_cosigner_keys() -> None:
     for vkey in [*COSIGNATURES["vkeys_bad"], COSIGNATURES["vkey_mldsa44_upstream_key_id_wrong"]["vkey"]]:
         with pytest.raises(InvalidVerifierKey):
             VerifierKey.parse(vkey)
+
+
+def test_an_ml_dsa_key_is_read_once_its_id_is_right() -> None:
+    name, wrong_id, encoded = COSIGNATURES["vkey_mldsa44_upstream_key_id_wrong"]["vkey"].split("+", 2)
+    assert wrong_id == "5893dc2c"
+    key = VerifierKey.parse(f"{name}+31236897+{encoded}")
+    assert (key.algorithm, key.key_id.hex()) == (ML_DSA_44, "31236897")
 
 
 def test_an_ed25519_key_becomes_a_cosigner_key() -> None:

@@ -45,15 +45,16 @@ class Journal(LedgerAccess):
         """The newest checkpoint. With a trust policy its signature is checked, it must extend what is
         remembered, and it is remembered. Raises VerificationFailed.
         """
-        floor = (await self.guard()).newest() if self._trust is not None else None
-        answer = await self._call(Request("GET", self.path + "/checkpoint"))
+        guard = None if self._trust is None else await self.guard()
+        floor = None if guard is None else guard.newest()
+        query = None if guard is None else guard.wait_query()
+        answer = await self._call(Request("GET", self.path + "/checkpoint", query=query))
         try:
             note = answer.body.decode()
         except UnicodeDecodeError as error:
             raise ServerFailed("the checkpoint is not text") from error
-        if self._trust is None:
+        if guard is None:
             return _unverified(note)
-        guard = await self.guard()
         checkpoint = guard.open(note)
         await guard.admit(note, checkpoint, floor)
         return SignedCheckpoint(note, checkpoint.origin, checkpoint.size, checkpoint.root, verified=True)

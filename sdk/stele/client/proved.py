@@ -62,7 +62,7 @@ class ProvedReads(LedgerAccess):
         """A document, proved. Raises NotFound and Gone when that is proved, and VerificationFailed."""
         guard = await self.guard()
         try:
-            answer = await self._call(Request("GET", path, query=query | {"proof": "true"}))
+            answer = await self._call(Request("GET", path, query=query | guard.query()))
         except NotFound as error:
             await self.check_absence(error, asked, floor)
             raise
@@ -130,7 +130,7 @@ class ProvedReads(LedgerAccess):
         last: Fact | None = None
         left = limit
         while left is None or left > 0:
-            query = {"proof": "true", "limit": str(min(left or PAGE_SIZE_MAX, PAGE_SIZE_MAX))}
+            query = guard.query() | {"limit": str(min(left or PAGE_SIZE_MAX, PAGE_SIZE_MAX))}
             if last is not None:
                 query["after"] = str(last.version)
             try:

@@ -59,15 +59,18 @@ class Receipts(ProvedReads):
 
     async def block_receipt(self, seq: int) -> bytes:
         """A receipt of a block with all its revisions, as JSON text. Raises NotFound, VerificationFailed."""
-        answer = await self._call(Request("GET", f"{self.path}/blocks/{seq}", query={"proof": "true"}))
+        answer = await self._call(
+            Request("GET", f"{self.path}/blocks/{seq}", query=(await self.guard()).query())
+        )
         block = answer.decode(dict[str, Any])
         return await self._checked_receipt("block", {"block": block}, block.pop("proof", None))
 
     async def _proof(self, path: str, query: dict[str, str], asked: Question) -> tuple[bool, dict[str, Any]]:
         """Whether there is something to show, and the proof with its content."""
+        guard = await self.guard()
         floor = await self.floor(strong=True)
         try:
-            answer = await self._call(Request("GET", path, query=query | {"proof": "true"}))
+            answer = await self._call(Request("GET", path, query=query | guard.query()))
         except NotFound as error:
             proof = None if error.problem is None else error.problem.proof
             if proof is None or asked.version is not None:

@@ -136,6 +136,7 @@ class Guard:
             self.verifier = ProofVerifier(self.policy, ledger_id, origin=self.origin)
         except VerificationError as error:
             raise NotTrusted(f"the server states no usable id of the ledger: {error}") from error
+        self.cosignatures = self.policy.least_signers()
         # Remembered notes fulfilled the policy of their time; for rollbacks only the log's word counts.
         self._log = Policy(self.policy.logs)
         self._memory = memory
@@ -148,6 +149,14 @@ class Guard:
     def open(self, note: str) -> Checkpoint:
         """The checkpoint in a note that fulfils the policy. Raises VerificationFailed."""
         return open_checkpoint(note, self.policy, self.origin)
+
+    def query(self) -> dict[str, str]:
+        """Query parameters that ask for a proof with enough cosignatures."""
+        return {"proof": "true"} | self.wait_query()
+
+    def wait_query(self) -> dict[str, str]:
+        """Query parameters that ask the server to wait until enough replicas have cosigned."""
+        return {"cosignatures": str(self.cosignatures)} if self.cosignatures else {}
 
     def size_of(self, remembered: Remembered) -> int:
         """The size of a checkpoint that was remembered."""

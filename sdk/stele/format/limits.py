@@ -29,3 +29,6 @@ TRANSACTION_ID_SIZE_BYTES: Final = 16
 
 TREE_SIZE_MAX: Final = 2**53 - 1
 """Blocks of a journal: `seq` must stay an exact JSON integer."""
+
+TIMESTAMP_MAX_S: Final = 2**63 - 1
+"""POSIX seconds in a cosignature (C2SP tlog-cosignature)."""

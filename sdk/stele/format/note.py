@@ -31,9 +31,7 @@ class SigningKey:
 
     def __init__(self, name: str, private_key: Ed25519PrivateKey) -> None:
         """`name` as C2SP allows (no spaces, no plus); raises InvalidNote otherwise."""
-        if _name_matches(name) is None:
-            raise InvalidNote(f"key name {name[:64]!r} must be text without spaces, controls or '+'")
-        self.name = name
+        self.name = check_key_name(name)
         self._private_key = private_key
         self._public = ALGORITHM_ED25519 + private_key.public_key().public_bytes_raw()
         self.key_id = hashlib.sha256(name.encode() + b"\n" + self._public).digest()[:4]
@@ -46,6 +44,13 @@ class SigningKey:
         """Return the signature line for `text`, newline included; raise InvalidNote for bad text."""
         signature = self._private_key.sign(_check_text(text).encode())
         return f"\u2014 {self.name} {base64.b64encode(self.key_id + signature).decode()}\n"
+
+
+def check_key_name(name: str) -> str:
+    """Return `name` when a key may have it; raise InvalidNote otherwise."""
+    if _name_matches(name) is None:
+        raise InvalidNote(f"key name {name[:64]!r} must be text without spaces, controls or '+'")
+    return name
 
 
 def sign_note(text: str, *keys: SigningKey) -> str:

@@ -36,6 +36,10 @@ class InvalidSignature(VerificationError):
     """A signature that claims to be a trusted key's and is not."""
 
 
+class InvalidKeyStatement(VerificationError):
+    """A statement about a cluster's keys that says nothing, or that those who signed it may not make."""
+
+
 class Unsigned(VerificationError):
     """A note without the trusted signatures that were asked for."""
 

@@ -1,7 +1,7 @@
 """Opening signed notes: https://c2sp.org/signed-note, with golang.org/x/mod/sumdb/note's strictness.
 
-Ed25519 signatures (type 01) and cosignature/v1 (type 04, https://c2sp.org/tlog-cosignature) are known;
-signatures of other keys are ignored, as the format demands.
+Ed25519 signatures (type 01) and the cosignatures of https://c2sp.org/tlog-cosignature, of Ed25519 (type 04)
+and of ML-DSA-44 (type 06), are known; signatures of other keys are ignored, as the format demands.
 """
 
 from __future__ import annotations
@@ -15,22 +15,27 @@ from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature as _CryptographyInvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey
 
 from stele.verify.errors import InvalidSignature, InvalidVerifierKey, Malformed, MalformedNote, Unsigned
 from stele.verify.limits import NOTE_SIGNATURES_MAX, NOTE_SIZE_BYTES_MAX, TIMESTAMP_MAX_S
 
 ED25519 = 0x01
 COSIGNATURE_V1 = 0x04
-COSIGNATURE_TYPES = (COSIGNATURE_V1,)
+ML_DSA_44 = 0x06
+COSIGNATURE_TYPES = (COSIGNATURE_V1, ML_DSA_44)
 """Types of keys that cosign checkpoints (https://c2sp.org/tlog-cosignature)."""
 
 _KEY_ID_SIZE_BYTES = 4
-_PUBLIC_KEY_SIZE_BYTES = 32
+_PUBLIC_KEY_SIZE_BYTES = {ED25519: 32, COSIGNATURE_V1: 32, ML_DSA_44: 1_312}
 _TIMESTAMP_SIZE_BYTES = 8
 _SIGNATURE_SIZE_BYTES = 64
+_ML_DSA_44_SIGNATURE_SIZE_BYTES = 2_420
+_CHECKPOINT_ROOT_SIZE_BYTES = 32
 
 _name_matches = re.compile(r"[^\s+]+").fullmatch
 _key_matches = re.compile(r"([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/=]+)").fullmatch
+_size_matches = re.compile("0|[1-9][0-9]{0,18}").fullmatch
 _line_matches = re.compile("\u2014 ([^ ]+) ([^ ]+)").fullmatch
 _forbidden = re.compile("[\x00-\x09\x0b-\x1f]").search
 
@@ -46,12 +51,11 @@ class VerifierKey:
     def __post_init__(self) -> None:
         if _name_matches(self.name) is None:
             raise InvalidVerifierKey(f"key name {self.name[:64]!r} is empty or holds spaces or '+'")
-        if self.algorithm not in (ED25519, COSIGNATURE_V1):
-            raise InvalidVerifierKey("key type", expected="01 or 04", found=f"{self.algorithm:02x}")
-        if len(self.public_key) != _PUBLIC_KEY_SIZE_BYTES:
-            raise InvalidVerifierKey(
-                "bytes of public key", expected=_PUBLIC_KEY_SIZE_BYTES, found=len(self.public_key)
-            )
+        size_bytes = _PUBLIC_KEY_SIZE_BYTES.get(self.algorithm)
+        if size_bytes is None:
+            raise InvalidVerifierKey("key type", expected="01, 04 or 06", found=f"{self.algorithm:02x}")
+        if len(self.public_key) != size_bytes:
+            raise InvalidVerifierKey("bytes of public key", expected=size_bytes, found=len(self.public_key))
 
     @classmethod
     def parse(cls, text: str) -> VerifierKey:
@@ -94,8 +98,15 @@ class VerifierKey:
             timestamp = cosignature_timestamp(signature)
             message = f"cosignature/v1\ntime {timestamp}\n".encode() + message
             signature = signature[_TIMESTAMP_SIZE_BYTES:]
+        if self.algorithm == ML_DSA_44:
+            timestamp = cosignature_timestamp(signature, _ML_DSA_44_SIGNATURE_SIZE_BYTES)
+            message = _subtree_message(self.name, timestamp, text)
+            signature = signature[_TIMESTAMP_SIZE_BYTES:]
         try:
-            Ed25519PublicKey.from_public_bytes(self.public_key).verify(signature, message)
+            if self.algorithm == ML_DSA_44:
+                MLDSA44PublicKey.from_public_bytes(self.public_key).verify(signature, message)
+            else:
+                Ed25519PublicKey.from_public_bytes(self.public_key).verify(signature, message)
         except (_CryptographyInvalidSignature, ValueError):
             raise InvalidSignature(f"the signature of {self.name} does not fit the text") from None
         return timestamp
@@ -115,6 +126,11 @@ class Note:
 
     text: str
     signatures: tuple[NoteSignature, ...]
+
+    @property
+    def signatures_by(self) -> tuple[VerifierKey, ...]:
+        """The keys whose signatures hold, in the note's order."""
+        return tuple(signature.key for signature in self.signatures)
 
     @property
     def verified_names(self) -> tuple[str, ...]:
@@ -164,18 +180,38 @@ def split_note(note: str | bytes) -> tuple[str, list[str]]:
     return text, lines
 
 
-def cosignature_timestamp(signature: bytes) -> int:
-    """POSIX seconds at the front of a cosignature/v1 (8 bytes big-endian, then 64 of Ed25519).
+def cosignature_timestamp(signature: bytes, signature_size_bytes: int = _SIGNATURE_SIZE_BYTES) -> int:
+    """POSIX seconds at the front of a cosignature (8 bytes big-endian, then by default 64 of Ed25519).
 
     Raises InvalidSignature for another length or a time past 2**63 - 1.
     """
-    size_bytes = _TIMESTAMP_SIZE_BYTES + _SIGNATURE_SIZE_BYTES
+    size_bytes = _TIMESTAMP_SIZE_BYTES + signature_size_bytes
     if len(signature) != size_bytes:
         raise InvalidSignature("bytes of a cosignature", expected=size_bytes, found=len(signature))
     timestamp = int.from_bytes(signature[:_TIMESTAMP_SIZE_BYTES], "big")
     if timestamp > TIMESTAMP_MAX_S:
         raise InvalidSignature("time of a cosignature", expected=f"<= {TIMESTAMP_MAX_S}", found=timestamp)
     return timestamp
+
+
+def _subtree_message(name: str, timestamp: int, text: str) -> bytes:
+    """What an ML-DSA-44 cosignature of a checkpoint signs: the structure `cosigned_message`.
+
+    It does not cover extension lines. Raises InvalidSignature when `text` is no checkpoint.
+    """
+    lines = text.split("\n", 3)
+    if len(lines) < 4 or _size_matches(lines[1]) is None or int(lines[1]) > TIMESTAMP_MAX_S:
+        raise InvalidSignature(f"{name} cosigns checkpoints, and the text is none")
+    try:
+        root = decode_base64(lines[2])
+    except Malformed:
+        root = b""
+    names = [part.encode() for part in (name, lines[0])]
+    if len(root) != _CHECKPOINT_ROOT_SIZE_BYTES or not all(1 <= len(part) <= 255 for part in names):
+        raise InvalidSignature(f"{name} cosigns checkpoints, and the text is none")
+    cosigner, origin = (bytes([len(part)]) + part for part in names)
+    start_and_end = bytes(8) + int(lines[1]).to_bytes(8, "big")
+    return b"subtree/v1\n\0" + cosigner + timestamp.to_bytes(8, "big") + origin + start_and_end + root
 
 
 def decode_base64(text: str) -> bytes:

@@ -54,7 +54,7 @@ class TrustPolicy:
         if any(key.algorithm != ED25519 for key in self.logs):
             raise InvalidVerifierKey("type of a log's key", expected="01")
         if any(witness.key.algorithm not in COSIGNATURE_TYPES for witness in self.witnesses.values()):
-            raise InvalidVerifierKey("type of a witness's key", expected="04")
+            raise InvalidVerifierKey("type of a witness's key", expected="04 or 06")
         _check_groups(self)
 
     @classmethod
@@ -122,6 +122,13 @@ class TrustPolicy:
                 witnessed.add(name)
         if self.quorum not in witnessed:
             raise Unsigned("cosignatures of the checkpoint", expected=self.demand(), found=", ".join(found))
+
+    def least_signers(self) -> int:
+        """The fewest cosigners that can satisfy the quorum: what to ask a server to wait for."""
+        least = {NO_QUORUM: 0, **dict.fromkeys(self.witnesses, 1)}
+        for name, group in self.groups.items():
+            least[name] = sum(sorted(least[member] for member in group.members)[: group.required])
+        return least[self.quorum]
 
     def demand(self) -> str:
         """What the quorum asks for, in words."""

@@ -1,0 +1,142 @@
+"""Everything by which a node signs: keys, checkpoints, cosignatures, and the tasks that drive them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from consensus.replica import Replica
+from node import limits
+from node.applied import AnnouncingMachine
+from node.checkpoints import Checkpoints
+from node.committer import Committer
+from node.config import Config
+from node.cosigning import Cosigning
+from node.key_journal import KeyJournal
+from node.key_publishing import KeyPublishing
+from node.own_keys import LogKeys, ReplicaKeys
+from node.reads import Reads
+from node.stamps import Stamps
+from storage.rows import Sealed
+from storage.store import Store
+
+
+class Signing:
+    """Begins with `start`, ends with `stop`. `on_fatal` is told when the store fails or is at odds."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        replica: Replica,
+        machine: AnnouncingMachine,
+        committer: Committer,
+        reads: Reads,
+        stamps: Stamps,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        """Raises SigningKeyInvalid."""
+        log_keys = LogKeys(config.log_key_file)
+        name = f"{config.cluster}/{config.node_id}"
+        own = ReplicaKeys(name, config.cosigner_key_path, store.checkpoints)
+        self.keys = KeyJournal(store, committer, reads, stamps)
+        self.checkpoints = Checkpoints(store, config.cluster, log_keys, self.keys.history)
+        self.publishing = KeyPublishing(
+            config.cluster, config.node_id, self.keys, own, log_keys, replica, machine
+        )
+        self.cosigning = Cosigning(
+            config.node_id,
+            store,
+            self.checkpoints,
+            self.keys,
+            own,
+            notify=replica.notify,
+            monotonic_s=time.monotonic,
+            time_s=time.time,
+            on_statement=self.publishing.stated,
+        )
+        self._on_fatal = on_fatal
+        self._tasks: list[asyncio.Task[None]] = []
+        self._work = asyncio.Event()
+        self._changed: list[asyncio.Future[None]] = []
+        machine.on_applied(self._applied)
+        replica.on_notice(self._notice)
+        self.cosigning.on_change(self._wake)
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._guarded(run)) for run in (self._cosign, self.publishing.run)]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.publishing.stop()
+
+    def alarms(self) -> list[str]:
+        """What somebody has to look at, although the node goes on."""
+        about_keys = self.publishing.alarm()
+        return self.cosigning.contradictions.alarms() + ([about_keys] if about_keys else [])
+
+    async def cosigned(self, ledger: str, required: int, from_size: int) -> str | None:
+        """The newest checkpoint from `from_size` on with so many cosignatures, once there is one; None when
+        there is none in time. Raises LedgerUnknown."""
+        try:
+            async with asyncio.timeout(limits.COSIGNATURES_TIMEOUT_S):
+                while (note := self.checkpoints.cosigned(ledger, required, from_size)) is None:
+                    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    self._changed.append(future)
+                    await future
+        except TimeoutError:
+            return None
+        return note
+
+    async def cosigned_seal(self, ledger: str, sealed: Sealed, required: int, timeout_s: float) -> str | None:
+        """The checkpoint right after this very seal, once so many replicas have cosigned it; None when
+        they have not in time. Raises LedgerUnknown."""
+        note = self.checkpoints.of_seal(ledger, sealed)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.checkpoints.cosigners(ledger, sealed.size) < required:
+                    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    self._changed.append(future)
+                    await future
+                    note = self.checkpoints.of_seal(ledger, sealed)
+        except TimeoutError:
+            return None
+        return note
+
+    def _applied(self) -> None:
+        self.cosigning.applied()
+        self._work.set()
+
+    def _notice(self, peer_id: str, body: bytes) -> None:
+        self.cosigning.take(peer_id, body)
+        self._work.set()
+
+    def _wake(self) -> None:
+        woken, self._changed = self._changed, []
+        for future in woken:
+            if not future.done():
+                future.set_result(None)
+
+    async def _cosign(self) -> None:
+        """A round after what came in the meantime, with a pause, so that one sync serves many seals."""
+        while True:
+            self._work.clear()
+            self.cosigning.round()
+            if not self.cosigning.idle:
+                self._work.set()
+            await asyncio.sleep(limits.COSIGNING_PAUSE_S)
+            try:
+                async with asyncio.timeout(limits.COSIGNING_IDLE_S):
+                    await self._work.wait()
+            except TimeoutError:
+                continue
+
+    async def _guarded(self, run: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await run()
+        except Exception as error:
+            self._on_fatal(error)
