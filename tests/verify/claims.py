@@ -83,7 +83,7 @@ def is_true(report: ReceiptReport, prover: Prover) -> bool:
     receipt = report.receipt
     if report.block is not None:
         seq = report.block.header.seq
-        return json.loads(msgspec.json.encode(report.block)) == prover.journal.blocks[seq]
+        return bool(json.loads(msgspec.json.encode(report.block)) == prover.journal.blocks[seq])
     table, key = str(receipt.table), str(receipt.key)
     truth: dict[str, Callable[[], Members]] = {
         "current": lambda: prover.current(table, key),

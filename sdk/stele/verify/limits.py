@@ -45,3 +45,7 @@ BUCKET_ROWS_MAX: Final = 64
 STATE_SIBLINGS_MAX: Final = 3 * BUCKET_DEPTH_MAX // 2
 STATE_ROWS_TEXT_LENGTH_MAX: Final = 6_828
 """A full bucket, 64 rows of 80 bytes, in base64."""
+
+ADD_CHECKPOINT_SIZE_BYTES_MAX: Final = 128 << 10
+WITNESS_PATH_LENGTH_MAX: Final = 63
+"""Proof lines of a request to a witness (C2SP tlog-witness)."""
