@@ -43,6 +43,7 @@ class BlockingLedger(Bridged):
     block = blocking(Ledger.block)
     blocks = blocking_iterator(Ledger.blocks)
     checkpoint = blocking(Ledger.checkpoint)
+    checkpoints = blocking_iterator(Ledger.checkpoints)
     admit = blocking(Ledger.admit)
     verifier_key = blocking(Ledger.verifier_key)
     inclusion = blocking(Ledger.inclusion)

@@ -10,7 +10,7 @@ from stele.client.access import LedgerAccess
 from stele.client.errors import NotTrusted, ServerFailed
 from stele.client.export import export_lines
 from stele.client.limits import PAGE_SIZE_MAX
-from stele.client.models import BlockPage, Inclusion
+from stele.client.models import BlockPage, CheckpointPage, Inclusion, KeptCheckpoint
 from stele.client.transport import Request
 from stele.client.trust import SignedCheckpoint
 from stele.verify.checkpoint import parse_checkpoint_text
@@ -58,6 +58,17 @@ class Journal(LedgerAccess):
         checkpoint = guard.open(note)
         await guard.admit(note, checkpoint, floor)
         return SignedCheckpoint(note, checkpoint.origin, checkpoint.size, checkpoint.root, verified=True)
+
+    async def checkpoints(self, from_size: int = 0) -> AsyncGenerator[KeptCheckpoint, None]:
+        """Every checkpoint that the answering node keeps, from a size on, smallest first; unverified."""
+        start = from_size
+        while True:
+            page = await self._get("/checkpoints", CheckpointPage, {"from_size": str(start)})
+            for checkpoint in page.checkpoints:
+                yield checkpoint
+            if page.next is None:
+                return
+            start = page.next
 
     async def admit(self, note: str) -> SignedCheckpoint:
         """Checks a signed checkpoint that came by any way against what is remembered, and remembers it.

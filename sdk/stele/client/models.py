@@ -196,3 +196,15 @@ class TableList(msgspec.Struct, frozen=True):
 class BlockPage(msgspec.Struct, frozen=True):
     blocks: list[dict[str, Any]]
     next: str | int | None = None
+
+
+class KeptCheckpoint(msgspec.Struct, frozen=True):
+    """A checkpoint that a node keeps, as a signed note."""
+
+    size: int
+    note: str
+
+
+class CheckpointPage(msgspec.Struct, frozen=True):
+    checkpoints: list[KeptCheckpoint]
+    next: int | None = None
