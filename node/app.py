@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import structlog
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import node
 from consensus.config import Peer as ReplicaPeer

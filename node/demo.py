@@ -31,7 +31,14 @@ class DemoFailed(Exception):
 
 
 def run_demo(
-    *, data: Path, nodes: int, port: int, ready_file: Path | None, sample: bool, insecure: bool
+    *,
+    data: Path,
+    nodes: int,
+    port: int,
+    ready_file: Path | None,
+    sample: bool,
+    insecure: bool,
+    seal_interval_s: float,
 ) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code. Raises ConfigInvalid or DemoFailed."""
     if not 1 <= nodes <= limits.DEMO_NODES_MAX:
@@ -41,7 +48,9 @@ def run_demo(
     data = data.resolve()
     data.mkdir(parents=True, exist_ok=True)
     with _locked(data):
-        cluster = DemoCluster(data, nodes, port, ready_file, insecure=insecure)
+        cluster = DemoCluster(
+            data, nodes, port, ready_file, insecure=insecure, seal_interval_s=seal_interval_s
+        )
         return asyncio.run(cluster.run(with_sample=sample))
 
 
@@ -58,8 +67,18 @@ def _locked(data: Path) -> Iterator[None]:
 class DemoCluster:
     """The files, processes and sample ledger of one demo cluster."""
 
-    def __init__(self, data: Path, nodes: int, port: int, ready_file: Path | None, *, insecure: bool) -> None:
+    def __init__(
+        self,
+        data: Path,
+        nodes: int,
+        port: int,
+        ready_file: Path | None,
+        *,
+        insecure: bool,
+        seal_interval_s: float,
+    ) -> None:
         self._data = data
+        self._seal_interval_s = seal_interval_s
         self._insecure = insecure
         self._ready_file = ready_file
         self._peers = [
@@ -146,6 +165,7 @@ class DemoCluster:
             "raft_host": _HOST,
             "raft_port": peer.raft_port,
             "peers": [str(each) for each in self._peers],
+            "seal_interval_s": self._seal_interval_s,
             **self._replication_settings(peer.id),
         }
         config_file = directory / "steled.toml"

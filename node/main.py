@@ -79,6 +79,7 @@ def demo(
     ready_file: Path | None = None,
     sample: bool = True,
     insecure: Annotated[bool, Parameter(negative="")] = False,
+    seal_interval_s: float = limits.SEAL_INTERVAL_S,
 ) -> int:
     """Run a whole cluster on this machine, each node its own process, with a sample ledger.
 
@@ -96,10 +97,18 @@ def demo(
         Fill the sample ledger with a few hundred made-up vehicle registrations.
     insecure
         Let the nodes replicate over plain TCP instead of mutual TLS.
+    seal_interval_s
+        The longest that a committed block waits for a seal; 0 turns proofs off, for measuring only.
     """
     try:
         return run_demo(
-            data=data, nodes=nodes, port=port, ready_file=ready_file, sample=sample, insecure=insecure
+            data=data,
+            nodes=nodes,
+            port=port,
+            ready_file=ready_file,
+            sample=sample,
+            insecure=insecure,
+            seal_interval_s=seal_interval_s,
         )
     except ConfigInvalid as error:
         return _fail(str(error), EXIT_USAGE)

@@ -186,6 +186,14 @@ def node_readings(services: Services) -> list[Measurement]:
         _single(
             "stele_notices_dropped", "Notices of other nodes that were not taken.", cosigning.notices_dropped
         ),
+            "stele_ledger_unsealed_blocks",
+            "Blocks of a ledger's journal after its newest seal.",
+            ("ledger",),
+            [
+                ((ledger.name,), float(ledger.size - (0 if sealed is None else sealed.size)))
+                for ledger, sealed in ((each, store.sealed(each.name)) for each in store.ledgers())
+            ],
+        ),
     ]
 
 

@@ -1,8 +1,9 @@
 """Checks a stopped node's store: recomputes everything from the journal and names what differs.
 
 The journal is the source of truth. Its blocks must form a hash chain and their leaves must hash to the
-headers' roots; every other row (revisions, current documents, tiles, transaction ids, first answers,
-the journal's end) must be what the journal says. fsck opens the database read-only and changes nothing.
+headers' roots, every seal's state root must be that of the revisions before it; every other row
+(revisions, current documents, tiles, the state map's buckets, transaction ids, first answers, the
+journal's end) must be what the journal says. fsck opens the database read-only and changes nothing.
 """
 
 from __future__ import annotations

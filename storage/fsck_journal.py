@@ -13,6 +13,7 @@ from stele.format.merkle import leaf_hash, root_of_leaves
 from storage import keys, rows
 from storage.engine import Engine
 from storage.findings import FsckReport, Progress
+from storage.fsck_state import ReplayedState
 from storage.journal import decode_leaf, table_number
 from storage.tree import JournalTree
 
@@ -40,6 +41,7 @@ class _Blocks:
         self.row = row
         self.prev = bytes(32)
         self.last_at = 0
+        self.state = ReplayedState(engine, report, name, row)
         tiles: dict[tuple[int, int], bytes] = {}
         self.tiles = tiles
         self.result = CheckedJournal(JournalTree(lambda level, index: tiles[level, index]))
@@ -59,26 +61,30 @@ class _Blocks:
             self.report.add(where, f"the row is unreadable: {error}")
             return
         self.report.compare(f"{where} row", stored, rows.encode(block))
-        self._check_header(where, seq, block)
+        header = self._check_header(where, seq, block)
         hashed = leaf_hash(block.header)
         self.prev = hashed
         self.report.blocks += 1
         for level, index, tile in self.result.tree.append(hashed):
             self.tiles[level, index] = tile
             self._check_tile(level, index, tile)
+        if header is not None and header.kind == "seal":
+            tree = self.result.tree
+            self.state.seal(where, header, tree.size, tree.root(tree.size))
 
     def _check_tile(self, level: int, index: int, tile: bytes) -> None:
         where = f"ledger {self.name!r} tile {index} of level {level}"
         self.report.tiles += 1
         self.report.compare(where, self.engine.get(keys.tile(self.row.number, level, index)), tile)
 
-    def _check_header(self, where: str, seq: int, block: rows.StoredBlock) -> None:
+    def _check_header(self, where: str, seq: int, block: rows.StoredBlock) -> Header | None:
+        """Returns the header when it can be read."""
         try:
             header = parse_header(block.header)
             at = header.at_us
         except FormatError as error:
             self.report.add(f"{where} header", f"it is not a valid header: {error}")
-            return
+            return None
         claims = (
             ("seq", header.seq, seq),
             ("prev", header.prev, self.prev.hex()),
@@ -100,6 +106,7 @@ class _Blocks:
         self._check_transaction(where, seq, header)
         for index, leaf in enumerate(block.leaves):
             self._check_leaf(f"{where} revision {index}", header, at, index, leaf)
+        return header
 
     def _check_transaction(self, where: str, seq: int, header: Header) -> None:
         self.result.transactions += 1
@@ -117,6 +124,7 @@ class _Blocks:
             self.report.add(where, f"its leaf is unreadable: {error}")
             return
         self.result.newest_use[number] = header.seq
+        self.state.put(leaf.table, leaf.key, leaf.version, header.seq, leaf_hash(encoded))
         where = f"{where} (document {leaf.key!r} of {leaf.table!r}, version {leaf.version})"
         stem = keys.revisions_of_table(self.row.number, number) + leaf.key.encode() + b"\0"
         stored = self.engine.get(stem + keys.revision_suffix(header.seq, index))
@@ -160,6 +168,7 @@ def check_journal(
     tree = blocks.result.tree
     if tree.size:
         report.roots[name] = tree.root(tree.size).hex()
+    blocks.state.check_end(end)
     _check_genesis(report, name, row, engine)
     _count_rows(engine, report, name, row.number, b"B", end.size, "blocks")
     _count_rows(engine, report, name, row.number, b"T", len(blocks.tiles), "tiles")

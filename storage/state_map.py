@@ -7,15 +7,13 @@ from the buckets when the store is opened.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
+from itertools import groupby
 
 from stele.format.limits import HASH_SIZE_BYTES
 from stele.format.state_map import (
     BITS_PER_LEVEL,
     BUCKET_DEPTH_MIN,
-    BUCKET_PREFIX,
-    BUCKET_ROWS_MAX,
     CHILDREN,
     ROW_SIZE_BYTES,
     StateProof,
@@ -29,9 +27,6 @@ from storage.disk import Disk
 from storage.state_tree import StateTree
 
 _SHIFT = 24 - BUCKET_DEPTH_MIN
-_BUCKET_SIZE_BYTES_MAX = BUCKET_ROWS_MAX * ROW_SIZE_BYTES
-
-_sha256 = hashlib.sha256
 
 
 class StateMap:
@@ -47,13 +42,15 @@ class StateMap:
         return self._tree.root
 
     def load(self) -> None:
-        """Rebuilds the tree: one pass over the buckets, about 2 us each."""
+        """Rebuilds the tree: one pass over the buckets."""
         prefix = keys.of_ledger(b"S", self._number)
         start = len(prefix)
-        self._tree.update(
-            (int.from_bytes(key[start:], "big"), node_hash(rows, BUCKET_DEPTH_MIN))
-            for key, rows in self._disk.scan(prefix, keys.end_of(prefix))
-        )
+        numbers: list[int] = []
+        hashes: list[bytes] = []
+        for key, bucket in self._disk.scan(prefix, keys.end_of(prefix)):
+            numbers.append(int.from_bytes(key[start:], "big"))
+            hashes.append(node_hash(bucket, BUCKET_DEPTH_MIN))
+        self._tree.update(numbers, hashes)
 
     def update(
         self,
@@ -65,15 +62,15 @@ class StateMap:
 
         `read` and `write` give and take a bucket by its key in the store.
         """
-        prefix = keys.of_ledger(b"S", self._number)
-
-        def read_bucket(number: int) -> bytes | None:
-            return read(prefix + number.to_bytes(4, "big"))
-
-        def write_bucket(number: int, bucket: bytes) -> None:
-            write(prefix + number.to_bytes(4, "big"), bucket)
-
-        self._tree.update(put_rows(rows, read_bucket, write_bucket))
+        numbers: list[int] = []
+        hashes: list[bytes] = []
+        for number, group in groupby(rows, bucket_of):
+            key = keys.state_bucket(self._number, number)
+            bucket = merge(read(key) or b"" if self._tree.has_rows(number) else b"", list(group))
+            write(key, bucket)
+            numbers.append(number)
+            hashes.append(node_hash(bucket, BUCKET_DEPTH_MIN))
+        self._tree.update(numbers, hashes)
 
     def proof(self, key_hash: bytes) -> StateProof:
         """The proof of what the map says of a key, or that it says nothing."""
@@ -92,39 +89,24 @@ class StateMap:
 
 
 def bucket_of(key_hash: bytes) -> int:
-    """The number of the node at depth 20 that a key belongs to."""
+    """The number of the node at depth 20 that a key belongs to; takes a row as well."""
     return int.from_bytes(key_hash[:3], "big") >> _SHIFT
 
 
-def put_rows(
-    rows: Iterable[bytes],
-    read: Callable[[int], bytes | None],
-    write: Callable[[int, bytes], None],
-) -> list[tuple[int, bytes]]:
-    """Puts sorted packed rows into their buckets; returns the new hashes of these, by number."""
-    changed: list[tuple[int, bytes]] = []
-    last = -1
-    bucket = b""
-    for row in rows:
-        number = int.from_bytes(row[:3], "big") >> _SHIFT
-        if number != last:
-            if last >= 0:
-                write(last, bucket)
-                changed.append((last, _hash(bucket)))
-            last = number
-            bucket = read(number) or b""
-        bucket = put_row(bucket, row) if bucket else row
-    if last >= 0:
-        write(last, bucket)
-        changed.append((last, _hash(bucket)))
-    return changed
+def merge(bucket: bytes, rows: list[bytes]) -> bytes:
+    """The bucket with sorted `rows`, one a key, each instead of an older row of its key if there is one."""
+    if not bucket:
+        return b"".join(rows)
+    if len(rows) == 1:
+        return _put(bucket, rows[0])
+    starts = range(0, len(bucket), ROW_SIZE_BYTES)
+    by_key = {bucket[i : i + HASH_SIZE_BYTES]: bucket[i : i + ROW_SIZE_BYTES] for i in starts}
+    by_key.update((row[:HASH_SIZE_BYTES], row) for row in rows)
+    return b"".join(sorted(by_key.values()))
 
 
-def put_row(bucket: bytes, row: bytes) -> bytes:
-    """The bucket with `row` in its place, instead of an older row of the same key if there is one."""
+def _put(bucket: bytes, row: bytes) -> bytes:
     hashed = row[:HASH_SIZE_BYTES]
-    if bucket[-ROW_SIZE_BYTES : HASH_SIZE_BYTES - ROW_SIZE_BYTES] < hashed:
-        return bucket + row
     low, high = 0, len(bucket) // ROW_SIZE_BYTES
     while low < high:
         middle = (low + high) >> 1
@@ -136,9 +118,3 @@ def put_row(bucket: bytes, row: bytes) -> bytes:
     start = low * ROW_SIZE_BYTES
     end = start + ROW_SIZE_BYTES if bucket.startswith(hashed, start) else start
     return bucket[:start] + row + bucket[end:]
-
-
-def _hash(bucket: bytes) -> bytes:
-    if len(bucket) <= _BUCKET_SIZE_BYTES_MAX:
-        return _sha256(BUCKET_PREFIX + bucket).digest()
-    return node_hash(bucket, BUCKET_DEPTH_MIN)

@@ -1,13 +1,14 @@
 """The state map's upper tree, in memory: the hashes of all nodes at depths 0 to 20.
 
-Kept sparse, in segments of 16 hashes, so that small ledgers are small: about 2.5 KB a key at first, and
-62 MB once every one of the 2^20 buckets has a row, however many keys there are.
+Kept sparse, in pages: a page has the 16 hashes four bits below a node, and the 4 between. So small
+ledgers are small (up to 3 KB a key at first), and one whose 2^20 buckets all have rows takes 58 MB,
+however many keys there are.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from stele.format.limits import HASH_SIZE_BYTES
 from stele.format.state_map import (
@@ -18,10 +19,12 @@ from stele.format.state_map import (
     INNER_PREFIX,
 )
 
-_SEGMENT_BITS = 4
-_SEGMENT_HASHES = 1 << _SEGMENT_BITS
-_SEGMENT_MASK = _SEGMENT_HASHES - 1
-_CHILDREN_SIZE_BYTES = CHILDREN * HASH_SIZE_BYTES
+_PAGE_BITS = 2 * BITS_PER_LEVEL
+_PAGE_LEAVES = 1 << _PAGE_BITS
+_PAGE_MASK = _PAGE_LEAVES - 1
+_GROUP_SIZE_BYTES = CHILDREN * HASH_SIZE_BYTES
+_BETWEEN = _PAGE_LEAVES * HASH_SIZE_BYTES
+"""Where in a page the four hashes between its leaves and its node begin."""
 
 _sha256 = hashlib.sha256
 
@@ -31,50 +34,71 @@ class StateTree:
 
     def __init__(self) -> None:
         self.root = EMPTY[0]
-        self._levels: dict[int, dict[int, bytearray]] = {depth: {} for depth in EMPTY}
+        # From the bottom up: pages by the number of their node, and what an untouched page holds.
+        self._levels: list[tuple[dict[int, bytearray], bytes]] = [
+            ({}, EMPTY[depth] * _PAGE_LEAVES + EMPTY[depth - BITS_PER_LEVEL] * CHILDREN)
+            for depth in range(BUCKET_DEPTH_MIN, 0, -_PAGE_BITS)
+        ]
+        self._buckets = self._levels[0][0]
 
-    def update(self, buckets: Iterable[tuple[int, bytes]]) -> None:
-        """Set the hashes of the nodes at depth 20 that changed, as (number, hash), and those above.
+    def update(self, numbers: Sequence[int], hashes: Sequence[bytes]) -> None:
+        """Set the hashes of the nodes at depth 20 with these numbers, which ascend, and those above.
 
-        Level by level, each changed node hashed once, so that the cost a key falls as batches grow.
+        A node is hashed once, when the last change below it is in, so that the cost of a change falls as
+        batches grow.
         """
-        changed = list(buckets)
-        for depth in range(BUCKET_DEPTH_MIN, 0, -BITS_PER_LEVEL):
-            self._set(depth, changed)
-            level = self._levels[depth]
-            parents = dict.fromkeys([number >> BITS_PER_LEVEL for number, _ in changed])
-            changed = []
-            for number in parents:
-                # The four children of a node lie in one segment.
-                start = (number & 3) * _CHILDREN_SIZE_BYTES
-                children = level[number >> 2][start : start + _CHILDREN_SIZE_BYTES]
-                changed.append((number, _sha256(INNER_PREFIX + children).digest()))
-        if changed:
-            self.root = changed[0][1]
+        following = iter([*numbers[1:], 1 << (BUCKET_DEPTH_MIN + _PAGE_BITS)])
+        for number, hashed in zip(numbers, hashes, strict=True):
+            differing = number ^ next(following)
+            for pages, untouched in self._levels:
+                page = pages.get(number >> _PAGE_BITS)
+                if page is None:
+                    page = pages[number >> _PAGE_BITS] = bytearray(untouched)
+                place = number & _PAGE_MASK
+                start = place * HASH_SIZE_BYTES
+                page[start : start + HASH_SIZE_BYTES] = hashed
+                differing >>= BITS_PER_LEVEL
+                if not differing:
+                    break  # the next change is below the same node
+                group = place >> BITS_PER_LEVEL
+                start = group * _GROUP_SIZE_BYTES
+                hashed = _sha256(INNER_PREFIX + page[start : start + _GROUP_SIZE_BYTES]).digest()
+                start = _BETWEEN + group * HASH_SIZE_BYTES
+                page[start : start + HASH_SIZE_BYTES] = hashed
+                differing >>= BITS_PER_LEVEL
+                if not differing:
+                    break
+                hashed = _sha256(INNER_PREFIX + page[_BETWEEN:]).digest()
+                number >>= _PAGE_BITS
+            else:
+                self.root = hashed
+
+    def has_rows(self, bucket: int) -> bool:
+        """Whether the node at depth 20 with this number has any."""
+        page = self._buckets.get(bucket >> _PAGE_BITS)
+        if page is None:
+            return False
+        start = (bucket & _PAGE_MASK) * HASH_SIZE_BYTES
+        return page[start : start + HASH_SIZE_BYTES] != EMPTY[BUCKET_DEPTH_MIN]
 
     def siblings(self, bucket: int) -> list[bytes]:
         """Three hashes a level, from depth 20 up: the other children of each node above the bucket."""
-        found = []
+        found: list[bytes] = []
         number = bucket
-        for depth in range(BUCKET_DEPTH_MIN, 0, -BITS_PER_LEVEL):
-            segment = self._levels[depth].get(number >> _SEGMENT_BITS)
-            first = number & _SEGMENT_MASK & ~(CHILDREN - 1)
-            for place in range(first, first + CHILDREN):
-                if place == number & _SEGMENT_MASK:
-                    continue
-                if segment is None:
-                    found.append(EMPTY[depth])
-                else:
-                    found.append(bytes(segment[place * HASH_SIZE_BYTES : (place + 1) * HASH_SIZE_BYTES]))
-            number >>= BITS_PER_LEVEL
+        for pages, untouched in self._levels:
+            page = pages.get(number >> _PAGE_BITS, untouched)
+            place = number & _PAGE_MASK
+            group = place >> BITS_PER_LEVEL
+            found += _others(page, group * _GROUP_SIZE_BYTES, place & (CHILDREN - 1))
+            found += _others(page, _BETWEEN, group)
+            number >>= _PAGE_BITS
         return found
 
-    def _set(self, depth: int, hashes: list[tuple[int, bytes]]) -> None:
-        level = self._levels[depth]
-        empty = EMPTY[depth] * _SEGMENT_HASHES
-        for number, hashed in hashes:
-            segment = level.get(number >> _SEGMENT_BITS)
-            if segment is None:
-                segment = level[number >> _SEGMENT_BITS] = bytearray(empty)
-            start = (number & _SEGMENT_MASK) * HASH_SIZE_BYTES
-            segment[start : start + HASH_SIZE_BYTES] = hashed
+
+def _others(page: bytes | bytearray, start: int, own: int) -> list[bytes]:
+    group = bytes(page[start : start + _GROUP_SIZE_BYTES])
+    return [
+        group[place * HASH_SIZE_BYTES : (place + 1) * HASH_SIZE_BYTES]
+        for place in range(CHILDREN)
+        if place != own
+    ]

@@ -23,6 +23,8 @@ from storage.errors import TableDropped, TableUnknown
 from storage.view import View
 
 _TIMEOUT_S = (0.05, 0.5)
+_SEALS = 0.2
+"""How many of the writes come with a seal."""
 
 
 class Everything(Protocol):
@@ -146,7 +148,12 @@ class Client:
         def propose(core: RaftCore) -> None:
             # The floor is taken when the request begins; that it is later at the node only makes it stricter.
             write.floor = self.promises.shown_index
-            write.payload = encode_group(asked(node.stamps))
+            commands = list(asked(node.stamps))
+            # A seal for some ledger stands among what clients ask for, as the leader puts it there.
+            if self._scheduler.rng.random() < _SEALS:
+                place = self._scheduler.rng.randint(0, len(commands))
+                commands[place:place] = node.seal(self._workload.place()[0])
+            write.payload = encode_group(commands)
             write.index = core.propose(write.payload, write)
             self._scheduler.note(node.id, f"appends {write.index} for {self.name}", write.payload)
 

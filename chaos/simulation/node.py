@@ -14,6 +14,7 @@ from consensus.log import DurableLog
 from consensus.messages import Message
 from consensus.raft_core import RaftCore
 from node.stamps import Stamps
+from storage.commands import Seal
 from storage.machine import LedgerMachine
 from storage.outcomes import Outcome
 
@@ -97,6 +98,16 @@ class SimulatedNode:
             if not self.writes_until_fate:
                 return self.next_fate
         return Fate.DONE
+
+    def seal(self, ledger: str) -> list[Seal]:
+        """The seal that this node would propose as a leader; none for a ledger that it does not have."""
+        state = self.machine.ledgers.get(ledger)
+        if state is None:
+            return []
+        at = self.stamps.now_us()
+        size, root = (0, bytes(32)) if state.sealed is None else (state.sealed.size, state.sealed.root)
+        tx = self.stamps.transaction_id(at)
+        return [Seal(ledger, state.row.id, tx, at, "simulation", size, root)]
 
     # Life.
 

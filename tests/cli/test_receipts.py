@@ -22,7 +22,7 @@ from tests.node.served import free_port
 
 
 def replica_keys(cluster: Cluster) -> list[dict[str, Any]]:
-    with urllib.request.urlopen(url_of(cluster) + "/v1/cluster/keys", timeout=20) as answer:
+    with urllib.request.urlopen(url_of(cluster) + "/v1/cluster/keys", timeout=20) as answer:  # noqa: S310
         found: list[dict[str, Any]] = json.load(answer)["replicas"]
         return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -117,7 +118,21 @@ def test_a_changed_header_is_refused_or_says_something_else(fields: dict[str, An
     assert parsed != block.parse_header(written)
 
 
+@given(HEADERS, st.binary(min_size=32, max_size=32))
+def test_seal_header(fields: dict[str, Any], state_root: bytes) -> None:
+    own = {name: fields[name] for name in ("ledger", "seq", "prev", "at_us", "tx", "information_hash")}
+    written = block.seal_header_bytes(**own, state_root=state_root)
+    parsed = block.parse_header(written)
+    assert written == canonicalize(msgspec.to_builtins(parsed))
+    assert (parsed.kind, parsed.state_root, parsed.revision_count) == ("seal", state_root.hex(), 0)
+    assert parsed.revision_root == EMPTY_ROOT.hex()
+
+
 def variants() -> dict[str, bytes]:
+    seal = block.seal_header_bytes(
+        ledger=bytes(16), seq=7, prev=bytes(32), at_us=0, tx=bytes(16), information_hash=bytes(32),
+        state_root=bytes(32),
+    )  # fmt: skip
     good = block.header_bytes(
         ledger=bytes(16), seq=7, prev=bytes(32), at_us=0, tx=bytes(16), information_hash=bytes(32),
         revision_count=0, revision_root=EMPTY_ROOT,
@@ -134,6 +149,9 @@ def variants() -> dict[str, bytes]:
         "name outside genesis": good.replace(b'"prev"', b'"name":"x","prev"'),
         "other format": good.replace(b'"format":1', b'"format":2'),
         "number as text": good.replace(b'"seq":7', b'"seq":"7"'),
+        "state root in a transaction": seal.replace(b'"seal"', b'"tx"'),
+        "seal without state root": good.replace(b'"kind":"tx"', b'"kind":"seal"'),
+        "seal with revisions": seal.replace(b'"revision_count":0', b'"revision_count":1'),
         "float": good.replace(b'"seq":7', b'"seq":7.0'),
         "capital hex": good.replace(b'"info":"00', b'"info":"0A'),
         "time with offset": good.replace(b"000000Z", b"000000+00:00"),

@@ -19,6 +19,7 @@ from storage.errors import NotAStore, StoreInUse
 from tests.storage.driver import LEDGER, Driver, committed, refused
 
 BLOCKS = 300
+SEALS = 3
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,8 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
         committed(
             driver.one(driver.transact(put, driver.put("people", f"p{n}", {}), idempotency_key=f"i{n}"))
         )
+        if n % 100 == 50:
+            committed(driver.one(driver.seal()))
     committed(driver.one(driver.transact(driver.delete("cars", "k1"))))
     absent = Condition("cars", "k2", None, None, "absent")
     refused(
@@ -71,7 +74,7 @@ def store_row(path: Path, key: bytes, value: bytes | None) -> None:
 
 # A refusal is no part of the journal: its free text cannot be recomputed, so flips in it are not all found.
 KINDS = {"J": "journal end", "B": "block", "T": "tile", "U": "use", "C": "current", "D": "revision"}
-KINDS |= {"X": "transaction", "L": "ledger row"}
+KINDS |= {"X": "transaction", "L": "ledger row", "S": "state bucket", "Z": "seal"}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=KINDS.values())
@@ -95,7 +98,7 @@ def test_one_flipped_bit_in_any_row_is_found(stopped: Path, kind: str) -> None:
         assert repr(LEDGER) in " ".join(f.where for f in report.findings) or kind in "JL", report.findings
 
 
-@pytest.mark.parametrize("kind", ["J", "B", "T", "U", "C", "D", "X"])
+@pytest.mark.parametrize("kind", ["J", "B", "T", "U", "C", "D", "X", "S", "Z"])
 def test_a_missing_row_is_found(stopped: Path, kind: str) -> None:
     rows = rows_of(stopped, kind.encode())
     key, value = rows[len(rows) // 2]
@@ -108,7 +111,8 @@ def test_a_missing_row_is_found(stopped: Path, kind: str) -> None:
 
 
 def test_a_row_that_belongs_to_nothing_is_found(stopped: Path) -> None:
-    for key in (b"Z", b"Mnonsense", keys.block(77, 0), keys.block(1, 10_000), keys.tile(1, 0, 9)):
+    strays = (b"z", b"Mnonsense", keys.block(77, 0), keys.block(1, 10_000), keys.tile(1, 0, 9))
+    for key in (*strays, keys.state_bucket(1, 1 << 20), keys.seal(1, 7)):
         store_row(stopped, key, b"x")
         try:
             assert fsck.check(stopped).findings, key
@@ -133,6 +137,17 @@ def test_the_finding_names_the_document_and_the_byte(stopped: Path) -> None:
     finally:
         store_row(stopped, key, value)
     assert "document 'k7' of 'cars@1', version 5" in finding.where
+
+
+def test_the_wrong_bucket_is_named(stopped: Path) -> None:
+    key, value = rows_of(stopped, b"S")[7]
+    store_row(stopped, key, value[:40] + bytes([value[40] ^ 1]) + value[41:])
+    try:
+        (finding,) = fsck.check(stopped).findings
+    finally:
+        store_row(stopped, key, value)
+    assert finding.where == f"ledger 'sample' state bucket {int.from_bytes(key[5:], 'big')}"
+    assert finding.what == f"byte 40 of {len(value)} is wrong"
 
 
 def test_an_altered_checkpoint_is_found(stopped: Path) -> None:
@@ -196,7 +211,7 @@ def test_a_directory_without_a_store_is_not_called_clean(tmp_path: Path) -> None
 def test_progress_ends_complete(stopped: Path) -> None:
     seen: dict[str, tuple[int, int]] = {}
     report = fsck.check(stopped, lambda what, done, total: seen.__setitem__(what, (done, total)))
-    assert report.blocks == BLOCKS + 4
+    assert report.blocks == BLOCKS + 4 + SEALS
     assert seen["sample: blocks"] == (report.blocks, report.blocks)
     assert seen["sample: revisions"] == (report.revisions, report.revisions)
 

@@ -119,6 +119,8 @@ def _report_item(report: ExportReport) -> dict[str, Any]:
         "blocks": report.blocks,
         "revisions": report.revisions,
         "keys": report.keys,
+        "seals": report.seals,
+        "state_root": None if report.state_root is None else report.state_root.hex(),
         "size": report.size,
         "root": None if report.root is None else report.root.hex(),
         "first_at": report.first_at,

@@ -1,0 +1,203 @@
+"""The state map against its definition: any rows, in any batches, also when buckets split."""
+
+from __future__ import annotations
+
+import base64
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stele.format import state_map
+from stele.format.state_map import EMPTY, StateProof, pack_row
+from stele.verify import state_map as verifier
+from stele.verify.errors import InvalidProof, Malformed, VerificationError
+from stele.verify.state_map import StateRow, verify_state
+from storage.state_map import StateMap
+from tests.storage.driver import Driver
+
+HASH = 32
+
+
+class Rows:
+    """A map whose buckets lie in a dict: `put` a batch of rows, as a seal does."""
+
+    def __init__(self) -> None:
+        self.buckets: dict[bytes, bytes] = {}
+        self.rows: dict[bytes, bytes] = {}
+        self.map = StateMap(self, 1)  # type: ignore[arg-type]  # a Disk of which only `get` is called
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.buckets.get(key)
+
+    def put(self, rows: Sequence[bytes]) -> None:
+        newest = {row[:HASH]: row for row in rows}
+        self.rows |= newest
+        self.map.update(sorted(newest.values()), self.get, self.buckets.__setitem__)
+
+    def proof(self, key_hash: bytes) -> dict[str, object]:
+        return as_json(self.map.proof(key_hash))
+
+    def expected(self, key_hash: bytes) -> StateRow | None:
+        row = self.rows.get(key_hash)
+        return None if row is None else StateRow(*state_map.unpack_rows(row)[0][1:])
+
+
+def as_json(proof: StateProof) -> dict[str, object]:
+    return {
+        "bucket_depth": proof.bucket_depth,
+        "rows": base64.b64encode(proof.rows).decode(),
+        "siblings": [base64.b64encode(each).decode() for each in proof.siblings],
+    }
+
+
+def near(seed: int, count: int) -> list[bytes]:
+    """Rows of one bucket, some of them closer together still, so that splits go deep."""
+    chosen = random.Random(seed)
+    prefixes = [bytes(3), bytes(5), b"\0\0\x0f\xff" * 4, bytes(20)]
+    hashes = {(p := chosen.choice(prefixes)) + chosen.randbytes(HASH - len(p)) for _ in range(count)}
+    return [row_of(each, chosen.randrange(5)) for each in sorted(hashes)]
+
+
+def row_of(key_hash: bytes, version: int) -> bytes:
+    return pack_row(key_hash, version, version * 3, bytes([version % 256]) * HASH)
+
+
+_hashes = st.one_of(
+    st.binary(min_size=HASH, max_size=HASH),
+    st.binary(min_size=2, max_size=2).map(lambda tail: bytes(HASH - 2) + tail),
+    st.binary(min_size=1, max_size=1).map(lambda tail: b"\xff" * (HASH - 1) + tail),
+)
+_batches = st.lists(st.lists(st.builds(row_of, _hashes, st.integers(0, 300)), max_size=40), max_size=6)
+
+
+@settings(deadline=None, max_examples=60)
+@given(_batches, st.lists(_hashes, max_size=4))
+def test_any_batches_make_the_root_of_the_definition(batches: list[list[bytes]], others: list[bytes]) -> None:
+    rows = Rows()
+    for batch in batches:
+        rows.put(batch)
+        assert rows.map.root == state_map.state_root(list(rows.rows.values()))
+    for key_hash in [*list(rows.rows)[:10], *others]:
+        assert verify_state(rows.proof(key_hash), key_hash, rows.map.root) == rows.expected(key_hash)
+
+
+@pytest.mark.parametrize("count", [63, 64, 65, 300, 2_000])
+def test_full_buckets_split_by_the_rule(count: int) -> None:
+    """One after the other or all at once: the tree is a function of the rows alone."""
+    drawn = near(count, count)
+    at_once, one_by_one = Rows(), Rows()
+    at_once.put(drawn)
+    chosen = random.Random(7)
+    for start in range(0, count, 100):
+        part = drawn[start : start + 100]
+        chosen.shuffle(part)
+        one_by_one.put(part)
+    assert at_once.map.root == one_by_one.map.root == state_map.state_root(drawn)
+    depths = set()
+    for row in drawn[:: max(1, count // 50)]:
+        absent = row[: HASH - 1] + bytes([row[HASH - 1] ^ 0x80])
+        for key_hash in (row[:HASH], absent):
+            proof = at_once.proof(key_hash)
+            assert verify_state(proof, key_hash, at_once.map.root) == at_once.expected(key_hash)
+            depths.add(proof["bucket_depth"])
+    assert (max(int(str(depth)) for depth in depths) > 20) == (count > 64)
+
+
+def test_the_verifier_replays_what_the_store_makes() -> None:
+    """Two implementations, one of which the other never saw, over the same revisions."""
+    ledger, chosen = bytes(range(16)), random.Random(5)
+    rows, replay = Rows(), verifier.StateReplay(ledger.hex())
+    assert replay.root() == rows.map.root == EMPTY[0]
+    for batch in range(8):
+        changed = []
+        for _ in range(200):
+            key, version = f"k{chosen.randrange(500)}", batch
+            hashed = state_map.key_hash(ledger, "cars@1", key)
+            assert hashed == verifier.place_of(ledger.hex(), "cars@1", key)
+            leaf = chosen.randbytes(HASH)
+            changed.append(pack_row(hashed, version, batch, leaf))
+            replay.put("cars@1", key, StateRow(version, batch, leaf))
+        rows.put(changed)
+        assert replay.root() == rows.map.root
+
+
+def test_the_tree_is_rebuilt_from_the_buckets(driver: Driver) -> None:
+    for n in range(30):
+        driver.one(driver.transact(*(driver.put("cars", f"k{n}-{i}", {}) for i in range(20))))
+        if n % 7 == 0:
+            driver.one(driver.seal())
+    driver.one(driver.seal())
+    root = driver.store.machine.ledgers["sample"].map.root
+    driver.reopen()
+    assert driver.store.machine.ledgers["sample"].map.root == root
+
+
+@pytest.mark.parametrize("count", [3, 500])
+def test_no_changed_proof_is_accepted(count: int) -> None:
+    rows = Rows()
+    rows.put(near(1, count))
+    chosen = random.Random(count)
+    key_hash = next(iter(rows.rows))
+    honest = rows.proof(key_hash)
+    siblings = honest["siblings"]
+    assert isinstance(siblings, list)
+    for _ in range(300):
+        altered = dict(honest)
+        match chosen.randrange(5):
+            case 0:
+                altered["rows"] = flipped(str(honest["rows"]), chosen)
+            case 1:
+                place = chosen.randrange(len(siblings))
+                altered["siblings"] = [
+                    *siblings[:place],
+                    flipped(siblings[place], chosen),
+                    *siblings[place + 1 :],
+                ]
+            case 2:
+                altered["bucket_depth"] = chosen.randrange(300)
+            case 3:
+                place = chosen.randrange(len(siblings))
+                altered["siblings"] = [*siblings[:place], *siblings[place + 1 :]]
+            case _:
+                packed = base64.b64decode(str(honest["rows"]))
+                place = chosen.randrange(len(packed) // 80) * 80
+                altered["rows"] = base64.b64encode(packed[:place] + packed[place + 80 :]).decode()
+        if altered != honest:
+            with pytest.raises(VerificationError):
+                verify_state(altered, key_hash, rows.map.root)
+    elsewhere = bytes([key_hash[0] ^ 0x80]) + key_hash[1:]
+    with pytest.raises((InvalidProof, Malformed)):
+        verify_state(honest, elsewhere, rows.map.root)
+
+
+def flipped(text: str, chosen: random.Random) -> str:
+    """One character of the base64 text changed: also the bits at its end that carry nothing."""
+    place = chosen.randrange(len(text))
+    other = chosen.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\n")
+    return text[:place] + other + text[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"bucket_depth": 18},
+        {"bucket_depth": 21},
+        {"bucket_depth": 258},
+        {"bucket_depth": -20},
+        {"rows": "A" * 6_832},
+        {"rows": "AAAA"},
+        {"rows": None},
+        {"siblings": ["A" * 43 + "="] * 400},
+        {"siblings": "AAAA"},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_proofs_out_of_bounds_are_malformed(wrong: dict[str, object]) -> None:
+    rows = Rows()
+    rows.put([row_of(bytes(HASH), 1)])
+    with pytest.raises(Malformed):
+        verify_state(rows.proof(bytes(HASH)) | wrong, bytes(HASH), rows.map.root)
