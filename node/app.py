@@ -15,7 +15,6 @@ from typing import NoReturn
 
 import structlog
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import node
 from consensus.config import Peer as ReplicaPeer
@@ -72,14 +71,12 @@ class Node:
         tls = _mutual_tls(config)
         store = Store.open(config.data_dir)
         try:
-            machine = AnnouncingMachine(store.machine)
-            replica = Replica(_replica_config(config), store.raft_rows, machine, self._on_fatal, tls=tls)
-            self.services = self._joined(store, machine, replica)
-            await _listening("raft_port", config.raft_port, replica.start())
+            self.services = self._compose(store, tls)
+            await _listening("raft_port", config.raft_port, self.services.replica.start())
         except BaseException:
             store.close()
             raise
-        services = self.services
+        services, replica = self.services, self.services.replica
         services.metrics.registry.register(Readings(lambda: node_readings(services)))
         replica.on_leadership(services.sealing.leadership)
         replica.on_leadership(lambda leads: _log.info("leadership", leads=leads))
@@ -91,11 +88,12 @@ class Node:
             raise
         _log.info("serving", http=f"{config.http_host}:{config.http_port}", data_dir=str(config.data_dir))
 
-    def _joined(self, store: Store, machine: AnnouncingMachine, replica: Replica) -> Services:
+    def _compose(self, store: Store, tls: MutualTls | None) -> Services:
         """The parts of this node. Raises SigningKeyInvalid."""
         config = self.config
-        metrics = Metrics()
-        stamps = Stamps()
+        machine = AnnouncingMachine(store.machine)
+        replica = Replica(_replica_config(config), store.raft_rows, machine, self._on_fatal, tls=tls)
+        metrics, stamps = Metrics(), Stamps()
         committer = Committer(
             replica,
             entries_in_flight_max=config.entries_in_flight_max,

@@ -161,6 +161,8 @@ class Cosigning:
 
         Raises VerificationError when it claims to be such a key's and is not.
         """
+        if cosigned.line.find("\n") != len(cosigned.line) - 1:
+            return None  # Exactly one line: it is kept and served as it is.
         named = [key for keys in self._keys.history().replicas.values() for key in keys]
         text = checkpoint_text(self._checkpoints.origin(info), cosigned.size, cosigned.root)
         if not cosigned.line.startswith(tuple(f"\u2014 {key.name} " for key in named)):
@@ -175,7 +177,10 @@ class Cosigning:
         sealed = self._store.seal_at_or_after(info.name, cosigned.size)
         if sealed is None or sealed.size != cosigned.size:
             return 0  # True, but nothing that a checkpoint is signed for.
-        self._checkpoints.sign([tree])
+        try:
+            self._checkpoints.sign([tree])
+        except LogKeyMissing:
+            return 0  # It is asked for again.
         line = Cosignature(info.number, cosigned.size, key.key_id, key.name, cosigned.line)
         self._store.checkpoints.keep_cosignatures([line])
         return 1

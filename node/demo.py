@@ -20,6 +20,7 @@ from node import certificates, limits, sample
 from node.config import ConfigInvalid, Peer
 from node.signing_keys import create_log_key
 from node.supervisor import NodeProcess, Supervisor
+from node.trust_policy import policy_text
 
 _RAFT_PORT_OFFSET = 100
 _HOST = "127.0.0.1"
@@ -137,6 +138,10 @@ class DemoCluster:
         ]
 
     @property
+    def _policy_file(self) -> Path:
+        return self._data / "trust.policy"
+
+    @property
     def _certificates(self) -> Path:
         return self._data / "certificates"
 
@@ -200,10 +205,9 @@ class DemoCluster:
             ],
             "ledger": sample.LEDGER,
             "verifier_key": self._verifier_key,
+            "policy": str(self._policy_file),
         }
-        temporary = self._ready_file.with_name(self._ready_file.name + ".tmp")
-        temporary.write_text(json.dumps(line) + "\n")
-        os.replace(temporary, self._ready_file)
+        _replace_file(self._ready_file, json.dumps(line) + "\n")
 
     # --- the running cluster ------------------------------------------------------------------
 
@@ -213,7 +217,9 @@ class DemoCluster:
             try:
                 async with asyncio.timeout(limits.DEMO_READY_TIMEOUT_S):
                     await asyncio.gather(*(self._until_ready(session, peer) for peer in self._peers))
-                    self._verifier_key = await self._make_ledger(session, with_sample)
+                    verifier_key = await self._make_ledger(session, with_sample)
+                    await self._write_policy(session, verifier_key)
+                    self._verifier_key = verifier_key
             except TimeoutError as error:
                 raise DemoFailed(
                     f"the cluster did not come up within {limits.DEMO_READY_TIMEOUT_S:.0f} s; "
@@ -240,6 +246,18 @@ class DemoCluster:
         if with_sample:
             await self._until_done(session, "POST", f"{ledger_url}/bulk", b"".join(sample.lines()))
         return str(json.loads(described)["verifier_key"])
+
+    async def _write_policy(self, session: aiohttp.ClientSession, verifier_key: str) -> None:
+        """Whom to trust for the sample ledger: the log's key, and a majority of the replicas'."""
+        wanted = {peer.id for peer in self._peers}
+        keys: dict[str, str] = {}
+        while keys.keys() != wanted:
+            answer = json.loads(await self._until_done(session, "GET", "/v1/cluster/keys"))
+            active = [each for each in answer["replicas"] if each["state"] == "active"]
+            keys = {each["node"]: each["verifier_keys"][0] for each in active}
+            await asyncio.sleep(0.05)
+        text = policy_text(verifier_key, keys, required=len(wanted) // 2 + 1)
+        _replace_file(self._policy_file, text)
 
     async def _until_done(
         self, session: aiohttp.ClientSession, method: str, path: str, body: bytes | None = None
@@ -269,7 +287,8 @@ class DemoCluster:
         of_vehicle = f"{sample.LEDGER} {sample.TABLE} {sample.FIRST_VIN}"
         sys.stdout.write(
             f"\nStele serves.\n  {names}\n  API: {first}/docs\n"
-            f"  verifier key of ledger {sample.LEDGER!r}: {self._verifier_key}\n\n"
+            f"  verifier key of ledger {sample.LEDGER!r}: {self._verifier_key}\n"
+            f"  trust policy (the log and a majority of the replicas): {self._policy_file}\n\n"
             "Try:\n"
             f"""  curl -X PUT {documents}/my-car -d '{{"make": "Aurora", "owner": "me"}}'\n"""
             f"  {stele} document history {of_vehicle} --endpoints {first}\n"
@@ -277,6 +296,13 @@ class DemoCluster:
             "Ctrl-C stops the cluster; its data stays.\n"
         )
         sys.stdout.flush()
+
+
+def _replace_file(path: Path, text: str) -> None:
+    """In one step, so that nobody reads half of it."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
 
 
 def _check_free(port: int) -> None:

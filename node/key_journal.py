@@ -77,7 +77,7 @@ class KeyJournal:
         try:
             note = str(json.loads(payload)["statement"])
             self._history.apply(note)
-        except (KeyError, VerificationError) as error:
+        except (KeyError, TypeError, VerificationError) as error:
             # No honest leader records such a thing; it changes nothing for anybody.
             _log.error("a statement in the journal does not count", seq=seq, reason=str(error))
         else:
@@ -115,12 +115,15 @@ class KeyJournal:
         )
 
     async def _make_table(self) -> None:
+        """Raises InvalidKeyStatement when the cluster has no room for another ledger."""
         stamps = self._stamps
         if self._store.ledger(SYSTEM_LEDGER) is None:
             at = stamps.now_us()
-            await self._committer.submit(
+            outcome = await self._committer.submit(
                 CreateLedger(SYSTEM_LEDGER, stamps.ledger_id(), stamps.transaction_id(at), at, _BY, True)
             )
+            if isinstance(outcome, Refused):
+                raise InvalidKeyStatement(f"there is no ledger for statements: {outcome.detail}")
         if self._store.view(SYSTEM_LEDGER).table(KEYS_TABLE) is None:
             at = stamps.now_us()
             await self._committer.submit(

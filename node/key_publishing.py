@@ -55,7 +55,7 @@ class KeyPublishing:
         self._log_keys = log_keys
         self._speaker = speaker
         self._machine = machine
-        self._recording: set[asyncio.Task[None]] = set()
+        self._recording: set[asyncio.Task[bool]] = set()
 
     async def run(self) -> None:
         """Raises what a broken store raises."""
@@ -66,7 +66,8 @@ class KeyPublishing:
                 await self._machine.wait_until(partial(self._has_grown, seen), limits.KEY_CHECK_S)
                 continue
             if self._speaker.is_leader:
-                await self._record(note)
+                if await self._record(note):
+                    continue
             elif self._speaker.leader_id is not None:
                 self._speaker.notify(self._speaker.leader_id, encode_notice(Stated(note)))
             await asyncio.sleep(limits.KEY_PUBLISHING_PAUSE_S)
@@ -114,7 +115,8 @@ class KeyPublishing:
         own = self._own.keys
         return sign_note(set_replica_text(self._node_id, own.verifier_keys), signers[0], own.plain)
 
-    async def _record(self, note: str) -> None:
+    async def _record(self, note: str) -> bool:
+        """Whether it was recorded."""
         try:
             recorded = await self._keys.record(note)
         except (ConsensusError, CommitError) as error:
@@ -123,3 +125,5 @@ class KeyPublishing:
             _log.info("a statement about keys was refused", reason=str(error))
         else:
             _log.info("keys recorded", seq=recorded.seq, statement=note.split("\n")[1])
+            return True
+        return False

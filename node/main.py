@@ -21,6 +21,7 @@ from node import certificates, limits
 from node.app import StartFailed, run
 from node.config import Config, ConfigInvalid, check_identifier
 from node.demo import DemoFailed, run_demo
+from node.key_commands import keys_app
 from node.signing_keys import SigningKeyInvalid
 from storage import fsck as storage_fsck
 from storage.errors import NotAStore, StorageError, StoreInUse
@@ -50,6 +51,9 @@ def _file_that_config_names(command: App, commands: tuple[str, ...], arguments: 
 
 _serve = App(name="serve", config=[Env("STELED_", command=False), _file_that_config_names])
 app.command(_serve)
+
+keys_app.config = _serve.config
+app.command(keys_app)
 
 
 @_serve.default

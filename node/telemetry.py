@@ -132,8 +132,7 @@ class Readings(Collector):
 
 def node_readings(services: Services) -> list[Measurement]:
     """What the parts of a node have to say about themselves."""
-    replica, committer, store = services.replica, services.committer, services.store
-    cosigning = services.signing.cosigning
+    replica, committer = services.replica, services.committer
     status = replica.status()
     role = status.role.name.lower()
     followers = [
@@ -162,6 +161,14 @@ def node_readings(services: Services) -> list[Measurement]:
             ("peer",),
             followers,
         ),
+        *_ledger_readings(services),
+    ]
+
+
+def _ledger_readings(services: Services) -> list[Measurement]:
+    """What there is to say of each ledger, and of its checkpoints."""
+    store, cosigning = services.store, services.signing.cosigning
+    return [
         Measurement(
             "stele_ledger_blocks",
             "Blocks of a ledger's journal.",
@@ -186,6 +193,7 @@ def node_readings(services: Services) -> list[Measurement]:
         _single(
             "stele_notices_dropped", "Notices of other nodes that were not taken.", cosigning.notices_dropped
         ),
+        Measurement(
             "stele_ledger_unsealed_blocks",
             "Blocks of a ledger's journal after its newest seal.",
             ("ledger",),

@@ -106,9 +106,13 @@ class ServedNode:
 
     def until_ready(self) -> None:
         deadline = time.monotonic() + STARTED_WITHIN_S
-        while self.ask("GET", "/readyz").status != 200:
+        while self.ask("GET", "/readyz").status != 200 or not self._keys_recorded():
             assert time.monotonic() < deadline, "the node did not become ready"
             time.sleep(0.01)
+
+    def _keys_recorded(self) -> bool:
+        """Whether the blocks that a node writes for itself are there, so that tests can count on them."""
+        return bool(self.ask("GET", "/v1/cluster/keys").json.get("replicas"))
 
     def until_idle(self) -> None:
         """Return when no request but our own is being handled."""
