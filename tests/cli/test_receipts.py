@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from stele.verify.note import VerifierKey
-from stele.verify.policy import TrustPolicy
 from tests.cli.conftest import Stele
 from tests.client.conftest import url_of
 from tests.cluster.cluster import Cluster
@@ -31,13 +30,12 @@ def replica_keys(cluster: Cluster) -> list[dict[str, Any]]:
 def policy(stele: Stele, ledger: str, single: Cluster, tmp_path: Path) -> Path:
     """A policy file: the log's key and the one replica there is."""
     deadline = time.monotonic() + 20
-    while not (found := replica_keys(single)):  # journaled soon after the first start
+    while not replica_keys(single):  # journaled soon after the first start
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    log = VerifierKey.parse(stele("ledger", "show", ledger, "-o", "json").json["verifier_key"])
-    replicas = [VerifierKey.parse(each["verifier_keys"][0]) for each in found]
     path = tmp_path / "trust.policy"
-    path.write_text(str(TrustPolicy.k_of_n(log, replicas, 1)), encoding="utf-8")
+    made = stele("policy", "make", ledger, "-o", path)
+    assert made.code == 0, made.err
     return path
 
 
@@ -87,15 +85,13 @@ def test_receipts_are_checked_offline(
 
 def test_a_policy_that_is_not_fulfilled(stele: Stele, filled: str, policy: Path, tmp_path: Path) -> None:
     demanding = tmp_path / "demanding.policy"
-    text = policy.read_text(encoding="utf-8").replace(
-        "group cosigners 1 cosigner0", "group cosigners all cosigner0 w"
-    )
+    text = policy.read_text(encoding="utf-8").replace("group replicas 1 n0", "group replicas all n0 w")
     stranger = VerifierKey("w", 4, bytes(31) + b"\x01")
     demanding.write_text(text.replace("group", f"witness w {stranger}\ngroup", 1), encoding="utf-8")
     assert stele("receipt", "get", filled, "t", "b", "-o", tmp_path / "r.json", "--policy", policy).code == 0
     refused = stele("verify", tmp_path / "r.json", "--policy", demanding)
     assert refused.code == 6
-    assert "2 of cosigner0, w" in refused.err
+    assert "2 of n0, w" in refused.err
     broken = tmp_path / "broken.policy"
     broken.write_text("quorum nobody\n", encoding="utf-8")
     assert "line 1" in stele("verify", tmp_path / "r.json", "--policy", broken).err
@@ -147,9 +143,7 @@ def test_outside_witnesses_cosign(
 ) -> None:
     key, url = witness
     text = policy.read_text(encoding="utf-8")
-    text = text.replace(
-        "group cosigners 1 cosigner0", f"witness w1 {key} {url}\ngroup cosigners all cosigner0 w1"
-    )
+    text = text.replace("group replicas 1 n0", f"witness w1 {key} {url}\ngroup replicas all n0 w1")
     policy.write_text(text, encoding="utf-8")
     for number in range(2):  # from nothing, and then from what the witness has
         stele("document", "put", filled, "t", f"w{number}", "{}")

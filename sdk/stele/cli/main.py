@@ -16,6 +16,7 @@ from stele.cli.documents import document_app
 from stele.cli.exits import Exit, InputError, UsageError, complain, describe, exit_of
 from stele.cli.journal import block_app, checkpoint_app, export, proof_app
 from stele.cli.ledgers import cluster_app, ledger_app, table_app
+from stele.cli.policies import policy_app
 from stele.cli.receipts import receipt_app
 from stele.cli.transactions import bulk, transact, transaction_app
 from stele.cli.verification import verify
@@ -50,6 +51,7 @@ def build_app() -> App:
         checkpoint_app,
         proof_app,
         receipt_app,
+        policy_app,
         cluster_app,
     ):
         app.command(group)

@@ -120,4 +120,5 @@ class BlockingClient(Bridged):
     delete_ledger = blocking(Client.delete_ledger)
     ledgers = blocking(Client.ledgers)
     cluster = blocking(Client.cluster)
+    keys = blocking(Client.keys)
     transfer_leadership = blocking(Client.transfer_leadership)

@@ -9,7 +9,7 @@ from stele.client.encoding import encode_json
 from stele.client.ledger import Ledger
 from stele.client.limits import TIMEOUT_S_DEFAULT
 from stele.client.memory import CheckpointMemory, InProcessMemory
-from stele.client.models import ClusterStatus, LedgerInfo, LedgerList, Transferred
+from stele.client.models import ClusterKeys, ClusterStatus, LedgerInfo, LedgerList, Transferred
 from stele.client.transport import Request, Transport
 from stele.client.trust import TrustPolicy
 
@@ -78,6 +78,10 @@ class Client:
     async def cluster(self) -> ClusterStatus:
         """Nodes, leader and progress, as the node that answers sees them."""
         return (await self._transport.call(Request("GET", "/v1/cluster"))).decode(ClusterStatus)
+
+    async def keys(self) -> ClusterKeys:
+        """The keys of the log and of the replicas, as the cluster states them: nothing here is verified."""
+        return (await self._transport.call(Request("GET", "/v1/cluster/keys"))).decode(ClusterKeys)
 
     async def transfer_leadership(self, target: str | None = None) -> str:
         """Hands the leadership to the node `target`, or to the most complete one; returns who leads then.

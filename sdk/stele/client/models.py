@@ -208,3 +208,19 @@ class KeptCheckpoint(msgspec.Struct, frozen=True):
 class CheckpointPage(msgspec.Struct, frozen=True):
     checkpoints: list[KeptCheckpoint]
     next: int | None = None
+
+
+class ReplicaKeys(msgspec.Struct, frozen=True):
+    """The keys by which a replica cosigns, its Ed25519 key first."""
+
+    node: str
+    verifier_keys: list[str]
+    state: str
+
+
+class ClusterKeys(msgspec.Struct, frozen=True):
+    """The keys of a cluster as it states them."""
+
+    cluster: str
+    replicas: list[ReplicaKeys]
+    log: str | None = None
