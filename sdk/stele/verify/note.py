@@ -33,7 +33,8 @@ _SIGNATURE_SIZE_BYTES = 64
 _ML_DSA_44_SIGNATURE_SIZE_BYTES = 2_420
 _CHECKPOINT_ROOT_SIZE_BYTES = 32
 
-_name_matches = re.compile(r"[^\s+]+").fullmatch
+# A lone surrogate stands for a byte that is not UTF-8: no name, which is hashed as UTF-8, can hold it.
+_name_matches = re.compile(r"[^\s+\ud800-\udfff]+").fullmatch
 _key_matches = re.compile(r"([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/=]+)").fullmatch
 _size_matches = re.compile("0|[1-9][0-9]{0,18}").fullmatch
 _line_matches = re.compile("\u2014 ([^ ]+) ([^ ]+)").fullmatch

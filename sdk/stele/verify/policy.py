@@ -199,7 +199,7 @@ class _Reader:
 
 def _checked_text(text: str | bytes) -> str:
     try:
-        encoded = text.encode() if isinstance(text, str) else text
+        encoded = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     except UnicodeEncodeError as error:
         raise InvalidPolicy(f"a policy is UTF-8: {error.reason}") from None
     if len(encoded) > POLICY_SIZE_BYTES_MAX:
