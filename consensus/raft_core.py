@@ -53,6 +53,10 @@ class RaftCore(MembershipChanges):
         """Whether a member has nearly all of the log; False unless this node leads."""
         return self.leads and (peer_id == self.node_id or self._followers.caught_up(peer_id))
 
+    def snapshotting(self, peer_id: str) -> bool:
+        """Whether a member is being sent a snapshot; False unless this node leads."""
+        return self.leads and peer_id != self.node_id and self._followers.snapshotting(peer_id)
+
     def last_heard_s(self, peer_id: str) -> float | None:
         """Seconds since a member last answered; None unless this node leads."""
         if not self.leads:

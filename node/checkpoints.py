@@ -120,6 +120,11 @@ class Checkpoints:
                 return self._with_cosignatures(number, size)
         return None
 
+    def cosigners(self, ledger: str, size: int) -> int:
+        """How many have cosigned the checkpoint of `size`, as far as is known. Raises LedgerUnknown."""
+        found = self._store.checkpoints.cosignatures(self._info(ledger).number, size)
+        return len({each.name for each in found})
+
     def listed(self, ledger: str, from_size: int, limit: int) -> list[tuple[int, str]]:
         """(size, note with its cosignatures) of checkpoints kept here, smallest first."""
         number = self._info(ledger).number

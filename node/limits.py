@@ -198,6 +198,9 @@ CONTRADICTIONS_PER_LEDGER_MAX = 64
 CHECKPOINTS_WEIGHED_MAX = 64
 """Checkpoints looked at to see whether a majority shares this node's journal."""
 
+PROOF_COSIGNATURES_TIMEOUT_S = 1.0
+"""How long a proof waits for the cosignatures of its seal before it is made anew for a newer seal."""
+
 COSIGNATURES_TIMEOUT_S = 5.0
 """How long a request for a checkpoint waits for the cosignatures that it asks for."""
 

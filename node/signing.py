@@ -18,6 +18,7 @@ from node.key_publishing import KeyPublishing
 from node.own_keys import LogKeys, ReplicaKeys
 from node.reads import Reads
 from node.stamps import Stamps
+from storage.rows import Sealed
 from storage.store import Store
 
 
@@ -96,6 +97,19 @@ class Signing:
             await future
         finally:
             self._changed.discard(future)
+
+    async def cosigned_seal(self, ledger: str, sealed: Sealed, required: int, timeout_s: float) -> str | None:
+        """The checkpoint right after this very seal, once so many replicas have cosigned it; None when
+        they have not in time. Raises LedgerUnknown."""
+        note = self.checkpoints.of_seal(ledger, sealed)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.checkpoints.cosigners(ledger, sealed.size) < required:
+                    await self._next_change()
+                    note = self.checkpoints.of_seal(ledger, sealed)
+        except TimeoutError:
+            return None
+        return note
 
     def _applied(self) -> None:
         self.cosigning.applied()

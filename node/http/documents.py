@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import quote
 
+import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
@@ -12,10 +13,12 @@ from node import limits
 from node.http import schemas
 from node.http.answers import answer, document_body, encode, listed_document, listed_revision
 from node.http.bodies import parse_document, read_body
+from node.http.failures import problem_of
 from node.http.parameters import NUMBER_MAX, Limit, ReadQuery, Version, ViewQuery
 from node.http.preconditions import idempotency_key, matches_copy, request_digest
 from node.http.problems import Problem
-from node.http.proofs import document_proof
+from node.http.proof_bodies import DocumentProof
+from node.http.proofs import Prover, cosigned
 from node.http.route import (
     IDEMPOTENCY_KEY,
     IF_MATCH,
@@ -28,18 +31,30 @@ from node.http.route import (
     Route,
 )
 from node.http.services import Services
-from node.http.views import typed_query, view_for
+from node.http.views import proved_view_for, typed_query, view_for
 from node.http.writes import write_document
 from storage.commands import Operation
-from storage.view import Revision
+from storage.errors import TableDropped, TableUnknown
+from storage.rows import Sealed
+from storage.view import Revision, View
 
 _DOCUMENTS = "/v1/ledgers/{ledger}/tables/{table}/documents"
 _DOCUMENT = _DOCUMENTS + "/{key}"
 
 
+Proof = Annotated[bool, Meta(description="Add a proof against a signed checkpoint.")]
+
+
+Cosignatures = Annotated[
+    int,
+    Meta(ge=0, le=limits.PEERS_MAX, description="Wait until so many have cosigned the proof."),
+]
+
+
 class DocumentQuery(ViewQuery, kw_only=True, frozen=True):
     version: Version | UnsetType = UNSET
-    proof: Annotated[bool, Meta(description="Add a proof against a signed checkpoint.")] = False
+    proof: Proof = False
+    cosignatures: Cosignatures = 0
 
 
 class ListQuery(ViewQuery, kw_only=True, frozen=True):
@@ -51,6 +66,8 @@ class ListQuery(ViewQuery, kw_only=True, frozen=True):
 
 
 class HistoryQuery(ReadQuery, kw_only=True, frozen=True):
+    proof: Proof = False
+    cosignatures: Cosignatures = 0
     after: Annotated[int, Meta(ge=0, le=NUMBER_MAX, description="`next` of the last page.")] | UnsetType = (
         UNSET
     )
@@ -96,13 +113,54 @@ async def delete_document(services: Services, call: Call) -> web.Response:
 async def get_document(services: Services, call: Call) -> web.Response:
     ledger, table, key = call.names
     query = typed_query(call, DocumentQuery)
+    if query.proof:
+        return await _get_proved(services, call, query)
     view = await view_for(services, ledger, query)
+    revision = _shown(view, table, key, query)
+    if matches_copy(call, revision.version):
+        return web.Response(status=304, headers={"ETag": f'"{revision.version}"'})
+    return answer(document_body(revision), etag=revision.version)
+
+
+async def _get_proved(services: Services, call: Call, query: DocumentQuery) -> web.Response:
+    """The document with its proof, or the problem with the proof that there is none."""
+    ledger, table, key = call.names
+    dated = query.as_of is not UNSET or query.as_of_seq is not UNSET
+
+    async def make() -> tuple[tuple[DocumentProof, Revision | Problem], Sealed]:
+        view, sealed = await proved_view_for(services, ledger, query)
+        prover = Prover(services, ledger, sealed)
+        if query.version is not UNSET:
+            proof = prover.version(view, table, key, query.version, dated=dated)
+        elif dated:
+            proof = prover.as_of(view, table, key)
+        else:
+            proof = prover.current(table, key)
+        try:
+            return (proof, _shown(view, table, key, query)), sealed
+        except (Problem, TableUnknown, TableDropped) as error:
+            return (proof, _problem(error)), sealed
+
+    (proof, shown), note = await cosigned(services, ledger, query.cosignatures, make)
+    encoded = encode(msgspec.structs.replace(proof, checkpoint=note))
+    if isinstance(shown, Problem):
+        raise shown.with_proof(encoded)
+    return answer(document_body(shown, encoded), etag=shown.version)
+
+
+def _problem(error: Exception) -> Problem:
+    problem = problem_of(error)
+    if problem is None:
+        raise error
+    return problem
+
+
+def _shown(view: View, table: str, key: str, query: DocumentQuery) -> Revision:
+    """The revision that a read asks for. Raises Problem, TableUnknown or TableDropped."""
     wanted = query.version
     revision = view.get(table, key) if wanted is UNSET else view.version(table, key, wanted)
     if revision is None:
-        what = (
-            f"document {key!r}" if query.version is UNSET else f"version {query.version} of document {key!r}"
-        )
+        what = f"document {key!r}" if wanted is UNSET else f"version {wanted} of document {key!r}"
         raise Problem("not-found", f"there is no {what} in table {table!r}")
     if revision.op == "delete":
         raise Problem(
@@ -110,10 +168,7 @@ async def get_document(services: Services, call: Call) -> web.Response:
             f"document {key!r} was deleted in block {revision.seq}; its history stays readable",
             current_version=revision.version,
         )
-    if matches_copy(call, revision.version):
-        return web.Response(status=304, headers={"ETag": f'"{revision.version}"'})
-    proof = encode(await document_proof(services, ledger, revision)) if query.proof else None
-    return answer(document_body(revision, proof), etag=revision.version)
+    return revision
 
 
 async def list_documents(services: Services, call: Call) -> web.Response:
@@ -137,15 +192,45 @@ async def list_documents(services: Services, call: Call) -> web.Response:
 async def get_history(services: Services, call: Call) -> web.Response:
     ledger, table, key = call.names
     query = typed_query(call, HistoryQuery)
+    if query.proof:
+        return await _prove_history(services, call, query)
     view = await view_for(services, ledger, query)
+    return _history_answer(_history_page(view, table, key, query), None)
+
+
+async def _prove_history(services: Services, call: Call, query: HistoryQuery) -> web.Response:
+    ledger, table, key = call.names
+
+    async def make() -> tuple[tuple[DocumentProof, list[Revision] | Problem], Sealed]:
+        view, sealed = await proved_view_for(services, ledger, query)
+        prover = Prover(services, ledger, sealed)
+        try:
+            shown = _history_page(view, table, key, query)
+        except (Problem, TableUnknown) as error:
+            return (prover.history(table, key, []), _problem(error)), sealed
+        return (prover.history(table, key, shown), shown), sealed
+
+    (proof, shown), note = await cosigned(services, ledger, query.cosignatures, make)
+    encoded = encode(msgspec.structs.replace(proof, checkpoint=note))
+    if isinstance(shown, Problem):
+        raise shown.with_proof(encoded)
+    return _history_answer(shown, encoded)
+
+
+def _history_page(view: View, table: str, key: str, query: HistoryQuery) -> list[Revision]:
     before = None if query.after is UNSET else query.after
     found = view.history(table, key, before, query.limit)
     if not found and before is None:
         raise Problem("not-found", f"there is no document {key!r} in table {table!r}")
-    shown = _within_page(found)
+    return _within_page(found)
+
+
+def _history_answer(shown: list[Revision], proof: bytes | None) -> web.Response:
     parts = [b'{"revisions":[', b",".join([listed_revision(revision) for revision in shown]), b"]"]
     if shown and shown[-1].version > 0:
         parts.append(b',"next":"%d"' % shown[-1].version)
+    if proof is not None:
+        parts.append(b',"proof":' + proof)
     parts.append(b"}")
     return answer(b"".join(parts))
 
@@ -220,7 +305,7 @@ ROUTES = (
             200: Answer("The document.", Content(JSON, schemas.DocumentAnswer), _ETAG),
             304: Answer("The reader's copy is current.", None, _ETAG),
         },
-        problems=(*_READ_PROBLEMS, "gone", "not-sealed"),
+        problems=(*_READ_PROBLEMS, "gone", "not-sealed", "not-cosigned"),
     ),
     Route(
         "DELETE",
@@ -267,6 +352,6 @@ ROUTES = (
         tag="documents",
         query=HistoryQuery,
         answers={200: Answer("A page; pass `next` as `after`.", Content(JSON, schemas.Revisions))},
-        problems=_READ_PROBLEMS,
+        problems=(*_READ_PROBLEMS, "not-sealed", "not-cosigned"),
     ),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
+import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
@@ -16,6 +17,8 @@ from node.http import schemas
 from node.http.answers import answer, answer_struct, begin_stream, encode
 from node.http.parameters import NUMBER_MAX, Query, ReadQuery, Seq, Size
 from node.http.problems import Problem
+from node.http.proof_bodies import BlockProof
+from node.http.proofs import Prover, cosigned
 from node.http.route import JSON, NDJSON, TEXT, Answer, Call, Content, Route
 from node.http.services import Services
 from node.http.views import fresh, typed_query
@@ -25,6 +28,11 @@ from storage.rows import Sealed
 from storage.store import LedgerInfo
 
 _LEDGER = "/v1/ledgers/{ledger}"
+
+
+class BlockQuery(Query, kw_only=True, frozen=True):
+    proof: Annotated[bool, Meta(description="Add a proof against a signed checkpoint.")] = False
+    cosignatures: Annotated[int, Meta(ge=0, le=limits.PEERS_MAX)] = 0
 
 
 class BlocksQuery(Query, kw_only=True, frozen=True, rename={"start": "from"}):
@@ -102,7 +110,18 @@ async def get_block(services: Services, call: Call) -> web.Response:
     ledger, text = call.names
     seq = int(text)
     journal = await _journal_with(services, ledger, seq + 1)
-    return answer(block_body(journal, seq))
+    body = block_body(journal, seq)
+    query = typed_query(call, BlockQuery)
+    if query.proof:
+
+        async def make() -> tuple[BlockProof, Sealed]:
+            sealed = await services.sealing.covering(ledger, seq)
+            return Prover(services, ledger, sealed).block(seq), sealed
+
+        proof, note = await cosigned(services, ledger, query.cosignatures, make)
+        encoded = encode(msgspec.structs.replace(proof, checkpoint=note))
+        body = body[:-1] + b',"proof":' + encoded + b"}"
+    return answer(body)
 
 
 async def list_blocks(services: Services, call: Call) -> web.Response:
@@ -264,8 +283,9 @@ ROUTES = (
         operation_id="getBlock",
         summary="One block of the journal",
         tag="journal",
+        query=BlockQuery,
         answers={200: Answer("The block.", Content(JSON, schemas.Block))},
-        problems=_READ_PROBLEMS,
+        problems=(*_READ_PROBLEMS, "not-sealed", "not-cosigned"),
     ),
     Route(
         "GET",

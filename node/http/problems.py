@@ -97,6 +97,7 @@ class ProblemDocument(msgspec.Struct, kw_only=True, omit_defaults=True, rename={
     tx: str | UnsetType = UNSET
     current_version: int | UnsetType = UNSET
     condition: int | UnsetType = UNSET
+    proof: Annotated[msgspec.Raw | UnsetType, Meta(extra_json_schema={"type": "object"})] = UNSET
 
 
 class Problem(Exception):
@@ -128,6 +129,11 @@ class Problem(Exception):
             "condition": condition,
         }
         self.headers = headers or {}
+
+    def with_proof(self, proof: bytes) -> Problem:
+        """The same problem, with the proof that there is nothing to show."""
+        self.members["proof"] = msgspec.Raw(proof)
+        return self
 
     @property
     def status(self) -> int:

@@ -1,41 +1,185 @@
-"""Proofs as they are answered. The hashing is stele.format's, the tree is the store's."""
+"""Making proofs. The hashing is stele.format's, the trees are the store's; no checker shares code with it.
+
+Everything in a proof is as of one seal. The state map is kept for the newest seal only, so all of it is
+collected within one turn of the event loop, before anything is awaited.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 import msgspec
+from msgspec import UNSET
 
+from node import limits
+from node.http.problems import Problem
+from node.http.proof_bodies import (
+    BlockProof,
+    DocumentProof,
+    Entry,
+    Place,
+    PlacedLeaf,
+    Seal,
+    ShownRevision,
+    StateProof,
+)
 from node.http.services import Services
-from storage.view import Revision
+from storage.errors import TableDropped, TableUnknown
+from storage.rows import Sealed
+from storage.view import Revision, View
+
+CATALOGUE_TABLE = "$tables"
+CATALOGUE_ID = "$tables@0"
 
 
-class DocumentProof(msgspec.Struct, frozen=True):
-    """From a revision to a signed checkpoint: leaf in block, block in journal."""
-
-    header: msgspec.Raw
-    leaf: msgspec.Raw
-    salt: str
-    leaf_index: int
-    leaf_path: list[str]
-    size: int
-    path: list[str]
-    checkpoint: str
+Proved = TypeVar("Proved")
+_MakesEntry = Callable[[str, str, str], Entry]
 
 
-async def document_proof(services: Services, ledger: str, revision: Revision) -> DocumentProof:
-    """The proof of one revision, against the newest checkpoint, once that covers its block.
+async def cosigned(
+    services: Services, ledger: str, required: int, make: Callable[[], Awaitable[tuple[Proved, Sealed]]]
+) -> tuple[Proved, str]:
+    """What `make` makes for its seal, and that seal's checkpoint with so many cosignatures.
 
-    Raises NotSealed when no seal comes in time.
+    Replicas cosign the newest seal they have, so one that was soon followed by another may lack some for
+    ever: then it is made again. Raises Problem not-cosigned, and what `make` raises.
     """
-    sealed = await services.sealing.covering(ledger, revision.seq)
-    journal = services.store.journal(ledger)
-    block, leaf_path = journal.leaf_path(revision)
-    return DocumentProof(
-        header=msgspec.Raw(block.header),
-        leaf=msgspec.Raw(block.leaves[revision.leaf_index]),
-        salt=revision.salt.hex(),
-        leaf_index=revision.leaf_index,
-        leaf_path=[node.hex() for node in leaf_path],
-        size=sealed.size,
-        path=[node.hex() for node in journal.inclusion(revision.seq, sealed.size)],
-        checkpoint=services.checkpoints.of_seal(ledger, sealed),
-    )
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + limits.COSIGNATURES_TIMEOUT_S
+    while True:
+        made, sealed = await make()
+        timeout_s = min(limits.PROOF_COSIGNATURES_TIMEOUT_S, until_s - loop.time())
+        note = await services.signing.cosigned_seal(ledger, sealed, required, max(timeout_s, 0.0))
+        if note is not None:
+            return made, note
+        if loop.time() >= until_s:
+            raise Problem(
+                "not-cosigned",
+                f"fewer than {required} replicas have cosigned a checkpoint of {sealed.size} blocks or more",
+                field="cosignatures",
+            )
+
+
+class Prover:
+    """Proves what a ledger held as of its newest seal. Use it at once: it is no good after an `await`.
+
+    The proofs lack their checkpoint; see `cosigned`.
+    """
+
+    def __init__(self, services: Services, ledger: str, sealed: Sealed) -> None:
+        self._store = services.store
+        self._ledger = ledger
+        self._journal = services.store.journal(ledger)
+        self.size = sealed.size
+        self.view = services.store.view(ledger, sealed.size - 1)
+
+    def current(self, table: str, key: str) -> DocumentProof:
+        """The newest revision under the key, or that there is none."""
+        return self._proof(self._readable(self.view, table, key, self._newest), self._table(table))
+
+    def version(self, view: View, table: str, key: str, version: int, *, dated: bool) -> DocumentProof:
+        """One version, or that it is missing; `dated`: as far as the view has it, not as of the seal."""
+        table_id = self._table_id(view, table)
+        found = None if table_id is None else view.version(table, key, version)
+        if table_id is None:
+            entry = Entry()
+        elif found is not None:
+            entry = Entry(revision=self._revision(found))
+        else:
+            around = self._as_of(view, table_id, table, key) if dated else self._newest(table_id, table, key)
+            entry = msgspec.structs.replace(around, revision=UNSET)
+        return self._proof(entry, self._table_as_of(view, table) if dated else self._table(table))
+
+    def as_of(self, view: View, table: str, key: str) -> DocumentProof:
+        """What the view shows under the key, or that it shows nothing."""
+
+        def entry(table_id: str, table: str, key: str) -> Entry:
+            return self._as_of(view, table_id, table, key)
+
+        return self._proof(self._readable(view, table, key, entry), self._table_as_of(view, table))
+
+    def history(self, table: str, key: str, revisions: list[Revision]) -> DocumentProof:
+        """These revisions, newest first: from the newest one on, or all of them older ones."""
+        table_id = self._table_id(self.view, table)
+        if table_id is None:
+            return self._proof(Entry(), self._table(table))
+        newest = self.view.history(table, key, None, 1)
+        begins = not revisions or (bool(newest) and newest[0].version == revisions[0].version)
+        shown = [self._revision(revision, with_data=False) for revision in revisions]
+        entry = self._newest(table_id, table, key) if begins else Entry()
+        older = shown[1:] if begins else shown
+        return self._proof(msgspec.structs.replace(entry, older=older or UNSET), self._table(table))
+
+    def block(self, seq: int) -> BlockProof:
+        """That block `seq` stands in the journal."""
+        return BlockProof("", self._path(seq))
+
+    def _readable(self, view: View, table: str, key: str, entry: _MakesEntry) -> Entry:
+        """The entry, when the view can read the table; of a table dropped or unknown nothing is shown."""
+        try:
+            view.get(table, key)
+        except (TableUnknown, TableDropped):
+            return Entry()
+        table_id = self._table_id(view, table)
+        return Entry() if table_id is None else entry(table_id, table, key)
+
+    def _table_id(self, view: View, table: str) -> str | None:
+        if table == CATALOGUE_TABLE:
+            return CATALOGUE_ID
+        info = view.table(table)
+        return None if info is None else info.id
+
+    def _table(self, table: str) -> Entry:
+        """The newest entry of the catalogue; its place is not needed, for the state proof names it."""
+        found = self.view.get(CATALOGUE_TABLE, table)
+        state = self._state(CATALOGUE_ID, table)
+        if found is None:
+            return Entry(state=state)
+        return Entry(revision=self._revision(found, placed=False, with_data=True), state=state)
+
+    def _table_as_of(self, view: View, table: str) -> Entry:
+        return self._as_of(view, CATALOGUE_ID, CATALOGUE_TABLE, table, with_data=True)
+
+    def _newest(self, table_id: str, table: str, key: str) -> Entry:
+        """Works for dropped tables too."""
+        found = self.view.history(table, key, None, 1)
+        state = self._state(table_id, key)
+        return Entry(revision=self._revision(found[0]), state=state) if found else Entry(state=state)
+
+    def _as_of(self, view: View, table_id: str, table: str, key: str, *, with_data: bool = False) -> Entry:
+        shown = view.history(table, key, None, 1)
+        revision = self._revision(shown[0], with_data=with_data) if shown else UNSET
+        later = view.successor(table, key, self.size - 1)
+        if later is None:
+            return Entry(revision=revision, state=self._state(table_id, key))
+        leaf = self._revision(later)
+        if isinstance(leaf.place, Place):
+            return Entry(revision=revision, successor=PlacedLeaf(leaf.leaf, leaf.place))
+        raise TypeError("a revision that was not asked to lack its place has one")
+
+    def _revision(self, revision: Revision, *, placed: bool = True, with_data: bool = False) -> ShownRevision:
+        block, leaf_path = self._journal.leaf_path(revision)
+        place: Place | msgspec.UnsetType = UNSET
+        if placed:
+            path = self._path(revision.seq)
+            hexed = [node.hex() for node in leaf_path]
+            place = Place(msgspec.Raw(block.header), revision.leaf_index, hexed, path)
+        data = msgspec.Raw(revision.payload) if with_data and revision.payload else UNSET
+        leaf = msgspec.Raw(block.leaves[revision.leaf_index])
+        return ShownRevision(leaf, revision.salt.hex(), data, place)
+
+    def _state(self, table_id: str, key: str) -> StateProof:
+        proof = self._store.state_proof(self._ledger, table_id, key)
+        siblings = [base64.b64encode(node).decode() for node in proof.siblings]
+        return StateProof(proof.bucket_depth, base64.b64encode(proof.rows).decode(), siblings)
+
+    def _path(self, seq: int) -> list[str]:
+        return [node.hex() for node in self._journal.inclusion(seq, self.size)]
+
+    def _proof(self, document: Entry, table: Entry) -> DocumentProof:
+        last = self.size - 1
+        seal = Seal(msgspec.Raw(self._journal.header(last)), self._path(last))
+        return DocumentProof("", document, table, seal)

@@ -105,15 +105,53 @@ class Written(msgspec.Struct, kw_only=True, frozen=True):
     at: Moment
 
 
-class Proof(msgspec.Struct, kw_only=True, frozen=True):
+class Place(msgspec.Struct, kw_only=True, frozen=True):
     header: Document
-    leaf: Document
-    salt: Hash
-    leaf_index: Count
+    index: Count
     leaf_path: list[Hash]
-    size: Count
     path: list[Hash]
+
+
+class PlacedLeaf(msgspec.Struct, kw_only=True, frozen=True):
+    leaf: Document
+    place: Place
+
+
+class ShownRevision(msgspec.Struct, kw_only=True, frozen=True):
+    leaf: Document
+    salt: Hash | UnsetType = UNSET
+    data: Document | UnsetType = UNSET
+    place: Place | UnsetType = UNSET
+
+
+class StateProof(msgspec.Struct, kw_only=True, frozen=True):
+    bucket_depth: Count
+    rows: str
+    siblings: list[str]
+
+
+class Entry(msgspec.Struct, kw_only=True, frozen=True):
+    revision: ShownRevision | UnsetType = UNSET
+    successor: PlacedLeaf | UnsetType = UNSET
+    state: StateProof | UnsetType = UNSET
+    older: list[ShownRevision] | UnsetType = UNSET
+
+
+class Seal(msgspec.Struct, kw_only=True, frozen=True):
+    header: Document
+    path: list[Hash]
+
+
+class Proof(msgspec.Struct, kw_only=True, frozen=True):
     checkpoint: str
+    document: Entry
+    table: Entry
+    seal: Seal
+
+
+class BlockProof(msgspec.Struct, kw_only=True, frozen=True):
+    checkpoint: str
+    path: list[Hash]
 
 
 class DocumentAnswer(msgspec.Struct, kw_only=True, frozen=True):
@@ -152,6 +190,7 @@ class ListedRevision(msgspec.Struct, kw_only=True, frozen=True):
 class Revisions(msgspec.Struct, kw_only=True, frozen=True):
     revisions: list[ListedRevision]
     next: str | UnsetType = UNSET
+    proof: Proof | UnsetType = UNSET
 
 
 # --- transactions and bulk --------------------------------------------------------------------
@@ -218,6 +257,7 @@ class Block(msgspec.Struct, kw_only=True, frozen=True):
     header: Document
     info: Document
     revisions: list[BlockRevision]
+    proof: BlockProof | UnsetType = UNSET
 
 
 class Blocks(msgspec.Struct, kw_only=True, frozen=True):

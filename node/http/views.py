@@ -10,6 +10,7 @@ from node.http.parameters import Query, ReadQuery, ViewQuery, parse_moment
 from node.http.problems import Problem
 from node.http.route import Call
 from node.http.services import Services
+from storage.rows import Sealed
 from storage.view import View
 
 QueryType = TypeVar("QueryType", bound=Query)
@@ -43,15 +44,32 @@ async def view_for(services: Services, ledger: str, query: ReadQuery) -> View:
     seq = None
     if isinstance(query, ViewQuery):
         seq = _seq_of(services, ledger, query)
+        if seq is None and query.as_of is not UNSET:
+            raise Problem("not-found", f"ledger {ledger!r} did not exist at that time", field="as_of")
     return services.store.view(ledger, seq)
 
 
+async def proved_view_for(services: Services, ledger: str, query: ReadQuery) -> tuple[View, Sealed]:
+    """As `view_for`, with the newest seal, which covers the view. "Now" is as of that seal.
+
+    Both are good until the next `await`. A time before the ledger began shows its first block, which holds
+    nothing. Raises NotSealed when no seal comes in time.
+    """
+    await fresh(services, ledger, query)
+    asked = query if isinstance(query, ViewQuery) else None
+    view = services.store.view(ledger, _seq_of(services, ledger, asked) if asked else None)
+    sealed = await services.sealing.covering(ledger, view.seq)
+    if asked is None or (asked.as_of is UNSET and asked.as_of_seq is UNSET):
+        return services.store.view(ledger, sealed.size - 1), sealed
+    # Blocks of the same time, or from before a later one, may have come meanwhile.
+    seq = _seq_of(services, ledger, asked) or 0
+    return services.store.view(ledger, min(seq, sealed.size - 1)), sealed
+
+
 def _seq_of(services: Services, ledger: str, query: ViewQuery) -> int | None:
-    """The block to show; of a block and a time, whichever is earlier."""
+    """The block to show; of a block and a time, whichever is earlier. None: now, or before the ledger."""
     asked = None if query.as_of_seq is UNSET else query.as_of_seq
     if query.as_of is UNSET:
         return asked
     seq = services.store.seq_at(ledger, parse_moment("as_of", query.as_of))
-    if seq is None:
-        raise Problem("not-found", f"ledger {ledger!r} did not exist at that time", field="as_of")
-    return seq if asked is None else min(seq, asked)
+    return seq if asked is None or seq is None else min(seq, asked)

@@ -1,76 +1,58 @@
-"""A whole ledger in a few lines, made with stele.format, for servers that then lie about it."""
+"""A whole ledger in memory, made with stele.format, for servers that then lie about it."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from stele.format import block, merkle
-from stele.format.canonical import canonicalize
-from stele.format.note import SigningKey, checkpoint_text, sign_note
+from stele.format import merkle
+from stele.format.note import SigningKey
 from stele.format.times import format_time
-
-TABLE = "default@1"
+from tests.client.served import problem
+from tests.verify.journal import Journal, Write
+from tests.verify.prover import Prover
 
 
 class Log:
-    """A journal of one document a block, in table "default" of ledger "cars"."""
+    """A journal of one document a block in table "default" of ledger "cars", with a seal after each."""
 
-    def __init__(self, *, seed: int = 1, ledger_id: bytes = b"L" * 16) -> None:
-        key = Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)
-        self.key = SigningKey("test/cars", key)
+    def __init__(
+        self, *, seed: int = 1, ledger_id: bytes = b"L" * 16, replicas: tuple[SigningKey, ...] = ()
+    ) -> None:
+        self.key = SigningKey("test/cars", Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32))
         self.ledger_id = ledger_id
-        self.leaves: list[bytes] = []
-        self.headers: list[bytes] = []
-        self.answers: dict[str, dict[str, Any]] = {}
-        info = hashlib.sha256(block.information_bytes("test")).digest()
-        self._append(
-            block.genesis_header_bytes(
-                ledger=ledger_id, name="cars", at_us=0, tx=bytes(16), information_hash=info
-            )
-        )
-        self._append(self._header(merkle.EMPTY_ROOT, 0))
+        self.journal = Journal("cars", ledger_id, replicas=replicas, key=self.key)
+        self._table = self.journal.create_table("default")
+        self.journal.seal()
 
     @property
     def size(self) -> int:
-        return len(self.headers)
+        return self.journal.size
 
-    def put(self, key: str, data: dict[str, Any]) -> None:
-        salt = hashlib.sha256(f"{key} {self.size}".encode()).digest()
-        commitment = block.commitment(salt, canonicalize(data)).hex()
-        leaf = block.leaf_bytes(TABLE, key, 0, "put", None, commitment)
-        self._append(self._header(merkle.leaf_hash(leaf), 1))
-        self.answers[key] = {"data": data, "salt": salt.hex(), "leaf": leaf, "seq": self.size - 1}
+    def put(self, key: str, data: dict[str, Any] | None) -> int:
+        """Write a revision (None deletes) and seal; the revision's block."""
+        seq = self.journal.append([Write(self._table, key, data)])
+        self.journal.seal()
+        return seq
 
     def checkpoint(self) -> str:
-        root = merkle.root_of_leaves(self.leaves)
-        return sign_note(checkpoint_text(self.key.name, self.size, root), self.key)
+        return self.journal.cosigned()
+
+    def prover(self, size: int | None = None) -> Prover:
+        return Prover(self.journal, size)
 
     def document(self, key: str) -> dict[str, Any]:
         """The answer of GET …/documents/{key}?proof=true."""
-        kept = self.answers[key]
-        seq = kept["seq"]
-        header = block.parse_header(self.headers[seq])
-        proof = {
-            "header": decoded(self.headers[seq]),
-            "leaf": decoded(kept["leaf"]),
-            "salt": kept["salt"],
-            "leaf_index": 0,
-            "leaf_path": [],
-            "size": self.size,
-            "path": [node.hex() for node in merkle.path_in_leaves(self.leaves, seq)],
-            "checkpoint": self.checkpoint(),
-        }
-        members = {"key": key, "version": 0, "seq": seq, "tx": header.tx, "at": header.at}
-        return members | {"data": kept["data"], "proof": proof}
+        prover = self.prover()
+        return prover.answer(prover.current("default", key))
 
     def consistency(self, old: int, new: int) -> list[str]:
+        leaves = [merkle.leaf_hash(header) for header in self.journal.headers]
+
         def read(level: int, index: int) -> bytes:
-            return merkle.root_of_leaves(self.leaves[index << level : (index + 1) << level])
+            return merkle.root_of_leaves(leaves[index << level : (index + 1) << level])
 
         return [node.hex() for node in merkle.consistency_proof(old, new, read)]
 
@@ -85,8 +67,17 @@ class Log:
             old, new = int(request.query["from"]), int(request.query["to"])
             return web.json_response({"from": old, "to": new, "path": self.consistency(old, new)})
         if path.startswith("/tables/default/documents/"):
-            return web.json_response(self.document(path.rpartition("/")[2]))
+            return self.read(path.rpartition("/")[2])
         raise web.HTTPNotFound
+
+    def read(self, key: str) -> web.StreamResponse:
+        proof = self.prover().current("default", key)
+        revision = proof["document"].get("revision")
+        if revision is None:
+            return problem("not-found", 404, proof=proof)
+        if revision["leaf"]["op"] == "delete":
+            return problem("gone", 410, proof=proof)
+        return web.json_response(self.document(key))
 
     def information(self) -> dict[str, Any]:
         return {
@@ -97,24 +88,3 @@ class Log:
             "deletion_protection": True,
             "verifier_key": self.key.verifier_key(),
         }
-
-    def _header(self, revision_root: bytes, count: int) -> bytes:
-        return block.header_bytes(
-            ledger=self.ledger_id,
-            seq=self.size,
-            prev=self.leaves[-1],
-            at_us=self.size * 1_000_001,
-            tx=self.size.to_bytes(16, "big"),
-            information_hash=hashlib.sha256(block.information_bytes("test")).digest(),
-            revision_count=count,
-            revision_root=revision_root,
-        )
-
-    def _append(self, header: bytes) -> None:
-        self.headers.append(header)
-        self.leaves.append(merkle.leaf_hash(header))
-
-
-def decoded(data: bytes) -> dict[str, Any]:
-    members: dict[str, Any] = json.loads(data)
-    return members

@@ -53,12 +53,17 @@ async def test_an_honest_log_is_read_and_followed_as_it_grows() -> None:
     assert remembered.note == log.checkpoint()
 
 
+def place_of(answer: dict[str, Any]) -> dict[str, Any]:
+    place: dict[str, Any] = answer["proof"]["document"]["revision"]["place"]
+    return place
+
+
 def in_data(answer: dict[str, Any]) -> None:
     answer["data"]["n"] = 99
 
 
 def in_salt(answer: dict[str, Any]) -> None:
-    answer["proof"]["salt"] = "00" * 32
+    answer["proof"]["document"]["revision"]["salt"] = "00" * 32
 
 
 def in_version(answer: dict[str, Any]) -> None:
@@ -70,11 +75,11 @@ def in_time(answer: dict[str, Any]) -> None:
 
 
 def in_header(answer: dict[str, Any]) -> None:
-    answer["proof"]["header"]["at"] = answer["at"] = "2031-01-01T00:00:00.000000Z"
+    place_of(answer)["header"]["at"] = answer["at"] = "2031-01-01T00:00:00.000000Z"
 
 
 def in_path(answer: dict[str, Any]) -> None:
-    answer["proof"]["path"][0] = "11" * 32
+    place_of(answer)["path"][0] = "11" * 32
 
 
 def in_root(answer: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import pytest
 from stele.verify.document import verify_document
 from stele.verify.errors import VerificationError
 from stele.verify.note import VerifierKey
+from stele.verify.proof import ProofVerifier
 from storage import directory, fsck, keys
 from storage.engine import Batch, Engine
 from tests.cluster.cluster import Cluster, leader_of
@@ -24,10 +25,10 @@ async def test_a_tampered_value_is_named_and_refused(cluster: Cluster) -> None:
         async with session.get(f"{leader.http}/v1/ledgers/{LEDGER}") as answer:
             info = await answer.json()
         url = f"/v1/ledgers/{LEDGER}/tables/{TABLE}/documents/account?proof=true"
-        key = VerifierKey.parse(info["verifier_key"])
+        verifier = ProofVerifier(VerifierKey.parse(info["verifier_key"]), info["id"])
         async with session.get(leader.http + url) as answer:
             honest = await answer.json()
-        verify_document(honest, info["id"], TABLE, "account", key)
+        verify_document(honest, verifier, TABLE, "account")
     stores = cluster.stores()
     cluster.stop()
     for store in stores:
@@ -48,4 +49,4 @@ async def test_a_tampered_value_is_named_and_refused(cluster: Cluster) -> None:
             forged = await answer.json()
         assert forged["data"] == {"balance": 900}
         with pytest.raises(VerificationError):
-            verify_document(forged, info["id"], TABLE, "account", key)
+            verify_document(forged, verifier, TABLE, "account")

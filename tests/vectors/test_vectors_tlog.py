@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from stele.verify.checkpoint import Checkpoint, TrustPolicy, parse_checkpoint, verify_growth
+from stele.verify.checkpoint import Checkpoint, parse_checkpoint, verify_growth
 from stele.verify.errors import InvalidProof, Malformed, Mismatch, Unsigned
 from stele.verify.note import VerifierKey
+from stele.verify.policy import TrustPolicy
 from stele.verify.tlog_proof import TlogProof
 from tests.vectors import load
 from tests.vectors.test_vectors_note import signing_key
@@ -79,7 +80,7 @@ def test_a_checkpoint_of_another_log_is_refused() -> None:
 def test_a_cosigned_checkpoint_meets_the_policy_only_with_its_witness() -> None:
     log = VerifierKey.parse(WITNESS["log_vkey"])
     witness = VerifierKey.parse(WITNESS["witness_vkey"]).for_cosignatures()
-    policy = TrustPolicy(log, cosigners=(witness,), cosigners_required=1)
+    policy = TrustPolicy.k_of_n(log, (witness,), 1)
     note = WITNESS["checkpoint_size8"]
     with pytest.raises(Unsigned):
         parse_checkpoint(note, policy)

@@ -12,11 +12,13 @@ from typing import Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from stele.format import block, merkle, state_map
+from stele.format import block, merkle
 from stele.format.canonical import canonicalize
 from stele.format.note import SigningKey, checkpoint_text, sign_note
 from stele.format.times import format_time
 from stele.verify.note import VerifierKey
+from tests.verify import naive_map
+from tests.verify.cosigning import cosign
 
 LEDGER = bytes(range(16))
 NAME = "registry"
@@ -47,7 +49,8 @@ class Journal:
     blocks: list[Members] = field(default_factory=list)
     headers: list[bytes] = field(default_factory=list)
     newest: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
-    rows: dict[bytes, bytes] = field(default_factory=dict)
+    replicas: tuple[SigningKey, ...] = ()
+    key: SigningKey = KEY
 
     def __post_init__(self) -> None:
         if not self.blocks:
@@ -93,27 +96,12 @@ class Journal:
         )
         return self._add(header, information, revisions)
 
-    def seal(self, *, state_root: bytes | None = None) -> int:
-        """Append a seal of everything so far, or of something else, and return its seq."""
-        seq = self.size
-        information = block.information_bytes("stele")
-        header = block.seal_header_bytes(
-            ledger=self.ledger,
-            seq=seq,
-            prev=merkle.leaf_hash(self.headers[-1]),
-            at_us=START_US + seq * 1_000,
-            tx=_id(seq),
-            information_hash=_sha256(information),
-            state_root=state_root or state_map.state_root(list(self.rows.values())),
-        )
-        return self._add(header, information, [])
-
     def root(self, size: int | None = None) -> bytes:
         return merkle.root_of_leaves([merkle.leaf_hash(header) for header in self.headers[:size]])
 
     def checkpoint(self, size: int | None = None) -> str:
         size = self.size if size is None else size
-        return sign_note(checkpoint_text(KEY.name, size, self.root(size)), KEY)
+        return sign_note(checkpoint_text(self.key.name, size, self.root(size)), self.key)
 
     def start(self, first: int = 0, end: int | None = None) -> Members:
         """The first line of an export."""
@@ -131,30 +119,40 @@ class Journal:
         """The lines of an export."""
         return [to_line(self.start(first, end)), *map(to_line, self.blocks[first:end])]
 
-    def answer(self, seq: int, index: int) -> Members:
-        """A document as GET …?proof=true answers it."""
-        served = self.blocks[seq]
-        revision = served["revisions"][index]
-        leaf_hashes = [merkle.leaf_hash(canonicalize(other["leaf"])) for other in served["revisions"]]
-        header_hashes = [merkle.leaf_hash(header) for header in self.headers]
-        return {
-            "key": revision["leaf"]["key"],
-            "version": revision["leaf"]["version"],
+    def seal(self, *, state_root: bytes | None = None) -> int:
+        """Append a seal of everything so far, or of something else, and return its seq."""
+        seq = self.size
+        information = block.information_bytes("sealer")
+        members = {
+            "at": format_time(START_US + seq * 1_000),
+            "format": 1,
+            "info": _sha256(information).hex(),
+            "kind": "seal",
+            "ledger": self.ledger.hex(),
+            "prev": merkle.leaf_hash(self.headers[-1]).hex(),
+            "revision_count": 0,
+            "revision_root": merkle.EMPTY_ROOT.hex(),
             "seq": seq,
-            "tx": served["header"]["tx"],
-            "at": served["header"]["at"],
-            "data": revision["data"],
-            "proof": {
-                "header": served["header"],
-                "leaf": revision["leaf"],
-                "salt": revision["salt"],
-                "leaf_index": index,
-                "leaf_path": [value.hex() for value in merkle.path_in_leaves(leaf_hashes, index)],
-                "size": self.size,
-                "path": [value.hex() for value in merkle.path_in_leaves(header_hashes, seq)],
-                "checkpoint": self.checkpoint(),
-            },
+            "state_root": (state_root or naive_map.root(self.state_rows(seq))).hex(),
+            "tx": _id(seq).hex(),
         }
+        return self._add(canonicalize(members), information, [])
+
+    def state_rows(self, size: int) -> naive_map.Rows:
+        """The newest revision of every key in the first `size` blocks."""
+        rows: naive_map.Rows = {}
+        for seq, served in enumerate(self.blocks[:size]):
+            for revision in served["revisions"]:
+                leaf = revision["leaf"]
+                hashed = naive_map.key_hash(self.ledger, leaf["table"], leaf["key"])
+                tail = naive_map.row_tail(leaf["version"], seq, merkle.leaf_hash(canonicalize(leaf)))
+                rows[hashed] = tail
+        return rows
+
+    def cosigned(self, size: int | None = None) -> str:
+        """The checkpoint with the cosignatures of all replicas."""
+        note = self.checkpoint(size)
+        return note + "".join(cosign(note, replica, timestamp_s=1_795_000_000) for replica in self.replicas)
 
     def _revision(self, write: Write, seq: int, index: int) -> tuple[bytes, Members]:
         version, prev_seq = self.newest.get((write.table, write.key), (-1, None))
@@ -166,8 +164,6 @@ class Journal:
         commitment = block.commitment(salt, payload).hex()
         leaf = block.leaf_bytes(write.table, write.key, version, op, previous, commitment)
         self.newest[write.table, write.key] = version, seq
-        hashed = state_map.key_hash(self.ledger, write.table, write.key)
-        self.rows[hashed] = state_map.pack_row(hashed, version, seq, merkle.leaf_hash(leaf))
         revision: Members = {"leaf": json.loads(leaf), "salt": salt.hex()}
         if write.data is not None:
             revision["data"] = json.loads(payload)

@@ -9,9 +9,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stele.format import merkle
 from stele.format.note import SigningKey, sign_note
-from stele.verify.checkpoint import TrustPolicy, parse_checkpoint, parse_checkpoint_text
+from stele.verify.checkpoint import parse_checkpoint, parse_checkpoint_text
 from stele.verify.errors import (
+    InvalidPolicy,
     InvalidSignature,
     InvalidVerifierKey,
     Malformed,
@@ -21,6 +23,7 @@ from stele.verify.errors import (
     VerificationError,
 )
 from stele.verify.note import VerifierKey, cosignature_timestamp, open_note
+from stele.verify.policy import TrustPolicy
 from stele.verify.tlog_proof import TlogProof
 from tests.verify.cosigning import cosign
 from tests.verify.journal import KEY, VERIFIER, sample
@@ -152,11 +155,14 @@ def test_a_cosignature_fits_neither_another_time_nor_an_ordinary_signature() -> 
 def test_policies_count_distinct_cosigners() -> None:
     note = sample().checkpoint()
     (signer_1, key_1), (signer_2, key_2), (_, key_3) = witness(1), witness(2), witness(3)
-    policy = TrustPolicy(VERIFIER, (key_1, key_2, key_3), cosigners_required=2)
+    policy = TrustPolicy.k_of_n(VERIFIER, (key_1, key_2, key_3), 2)
     one = note + cosign(note, signer_1, timestamp_s=1)
     with pytest.raises(Unsigned) as caught:
         parse_checkpoint(one + cosign(note, signer_1, timestamp_s=2), policy)
-    assert (caught.value.expected, caught.value.found) == (2, 1)
+    assert (caught.value.expected, caught.value.found) == (
+        "2 of cosigner0, cosigner1, cosigner2",
+        "cosigner0",
+    )
     assert parse_checkpoint(one + cosign(note, signer_2, timestamp_s=1), policy).size == sample().size
 
 
@@ -165,16 +171,16 @@ def test_cosigners_do_not_replace_the_log() -> None:
     signer, key = witness(1)
     text = note[: note.rindex("\n\n") + 2]
     with pytest.raises(Unsigned):
-        parse_checkpoint(text + cosign(note, signer, timestamp_s=1), TrustPolicy(VERIFIER, (key,), 1))
+        parse_checkpoint(text + cosign(note, signer, timestamp_s=1), TrustPolicy.k_of_n(VERIFIER, (key,), 1))
 
 
 def test_impossible_policies() -> None:
     _, key = witness(1)
-    with pytest.raises(InvalidVerifierKey):
-        TrustPolicy(VERIFIER, (key,), cosigners_required=2)
+    with pytest.raises(InvalidPolicy):
+        TrustPolicy.k_of_n(VERIFIER, (key,), 2)
     alias = VerifierKey("alias", key.algorithm, key.public_key)
     with pytest.raises(InvalidVerifierKey):
-        TrustPolicy(VERIFIER, (key, alias), cosigners_required=2)
+        TrustPolicy.k_of_n(VERIFIER, (key, alias), 2)
 
 
 def test_a_checkpoint_of_another_origin_is_refused() -> None:
@@ -215,8 +221,8 @@ def test_extension_lines_are_allowed() -> None:
 
 def test_a_tlog_proof_ties_a_header_to_its_checkpoint() -> None:
     journal = sample()
-    answer = journal.answer(3, 0)["proof"]
-    proof = TlogProof(3, tuple(bytes.fromhex(value) for value in answer["path"]), answer["checkpoint"])
+    path = merkle.path_in_leaves([merkle.leaf_hash(header) for header in journal.headers], 3)
+    proof = TlogProof(3, tuple(path), journal.checkpoint())
     leaf = bytes.fromhex(journal.blocks[4]["header"]["prev"])  # the leaf hash of header 3
     assert TlogProof.parse(str(proof)).verify(leaf, VERIFIER).size == journal.size
     with pytest.raises(VerificationError):

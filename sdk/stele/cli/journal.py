@@ -161,15 +161,18 @@ def export(
     to_seq
         The block to end before; by default all there are now.
     """
-    with connection.open() as client, _destination(file) as destination:
+    with connection.open() as client, destination(file) as out:
         lines = client.ledger(ledger).export(from_seq, to_seq)
         first = next(lines)
         head = ExportHead.parse(first)
-        destination.write(first + b"\n")
+        out.write(first + b"\n")
         with progress_bar("exporting", "blocks", total=head.to_seq - head.from_seq) as bar:
             for number, line in enumerate(lines, start=1):
-                destination.write(line + b"\n")
+                out.write(line + b"\n")
                 bar.update(number, completed=number)
+
+
+File = Annotated[str | None, Parameter(name=["--output", "-o"])]
 
 
 class Writable(Protocol):
@@ -179,7 +182,7 @@ class Writable(Protocol):
 
 
 @contextmanager
-def _destination(path: str | None) -> Iterator[Writable]:
+def destination(path: str | None) -> Iterator[Writable]:
     """A file that appears under its name only when it is complete and on disk, or standard output."""
     if path is None or path == "-":
         yield sys.stdout.buffer

@@ -11,13 +11,17 @@ import stamina.instrumentation
 from cyclopts import App, CycloptsError
 
 from stele import __version__
+from stele.cli.audit import audit
 from stele.cli.cluster import cluster_app
 from stele.cli.documents import document_app
 from stele.cli.exits import Exit, InputError, UsageError, complain, describe, exit_of
 from stele.cli.journal import block_app, checkpoint_app, export, proof_app
 from stele.cli.ledgers import ledger_app, table_app
+from stele.cli.policies import policy_app
+from stele.cli.receipts import receipt_app
 from stele.cli.transactions import bulk, transact, transaction_app
 from stele.cli.verification import verify
+from stele.cli.witness import witness
 from stele.client import SteleError
 from stele.verify.errors import VerificationError
 
@@ -47,10 +51,12 @@ def build_app() -> App:
         block_app,
         checkpoint_app,
         proof_app,
+        receipt_app,
+        policy_app,
         cluster_app,
     ):
         app.command(group)
-    for command in (transact, bulk, export, verify):
+    for command in (transact, bulk, export, verify, audit, witness):
         app.command(command)
     return app
 

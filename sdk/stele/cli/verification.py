@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from stele.cli.connection import CONNECTION, OUTPUT, Connection, InputArgument, Output
+from stele.cli.connection import CONNECTION, OUTPUT, Connection, InputArgument, Output, read_policy
 from stele.cli.exits import UsageError, complain
 from stele.cli.progress import Bar, progress_bar
+from stele.cli.receipts import verify_receipt_file
 from stele.cli.sources import Source, opened
 from stele.client import BlockingClient
 from stele.client.export import ExportHead
@@ -18,10 +19,11 @@ from stele.client.trust import parse_key
 from stele.verify.errors import Incomplete
 from stele.verify.export import ExportReport, verify_export
 from stele.verify.limits import EXPORT_LINE_SIZE_BYTES_MAX
+from stele.verify.policy import TrustPolicy
 
 
 def verify(
-    ledger: str | None = None,
+    what: str | None = None,
     /,
     *,
     file: InputArgument | None = None,
@@ -29,15 +31,16 @@ def verify(
     connection: Connection = CONNECTION,
     output: Output = OUTPUT,
 ) -> None:
-    """Verify a whole journal: every hash, the chain, the tree and the signature of its checkpoint.
+    """Verify a whole journal (every hash, the chain, the tree, state roots, signatures), or a receipt.
 
     With a ledger, its journal comes from the cluster, and must extend what this user has seen of it before.
-    With --file, an export is verified without any server. Ends with exit code 6 when anything is wrong.
+    With --file, an export is verified without any server; so is a receipt, given its file (a name with a dot
+    or a slash) and --policy or --key. Ends with exit code 6 when anything is wrong.
 
     Parameters
     ----------
-    ledger
-        The ledger to verify.
+    what
+        The ledger to verify, or the file of a receipt.
     file
         An export to verify instead; .gz is unpacked; - is standard input.
     key
@@ -45,22 +48,35 @@ def verify(
         and remembered; a file is then checked for inner consistency only.
     """
     key = key or connection.verifier_key
-    if (ledger is None) == (file is None):
+    if (what is None) == (file is None):
         raise UsageError("give either a ledger or --file")
+    if what is not None and ("." in what or "/" in what):
+        policy = _policy(connection, key)
+        output.printer().item(verify_receipt_file(what, policy))
+        return
     if file is not None:
         report = _verify_file(file, key)
     else:
-        connection = replace(connection, verifier_key=key)
+        connection = replace(connection, verifier_key=None if connection.policy else key)
         with connection.open(first_use=True) as client:
-            report = _verify_ledger(client, str(ledger), connection)
+            report = _verify_ledger(client, str(what), connection)
     output.printer().item(_report_item(report))
+
+
+def _policy(connection: Connection, key: str | None) -> TrustPolicy:
+    """What a receipt is checked against."""
+    if connection.policy is not None:
+        return read_policy(connection.policy)
+    if key is None:
+        raise UsageError("a receipt is checked against --policy FILE or --key")
+    return TrustPolicy((parse_key(key),))
 
 
 def _verify_ledger(client: BlockingClient, ledger: str, connection: Connection) -> ExportReport:
     journal = client.ledger(ledger)
     key = parse_key(connection.trusted_key(client, ledger))
     checkpoint = journal.checkpoint()  # extends what is remembered, or raises
-    lines = journal.export()
+    lines = journal.export(0, checkpoint.size)
     first = next(lines, b"")
     head = ExportHead.parse(first)
     with progress_bar("verifying", "blocks", total=head.to_seq) as bar:
@@ -72,9 +88,8 @@ def _verify_ledger(client: BlockingClient, ledger: str, connection: Connection) 
                 bar.update(number, completed=number)
 
         report = verify_export(watched(), key)
-    if report.size < checkpoint.size or head.checkpoint is None:
-        raise Incomplete("blocks of the export", expected=f">= {checkpoint.size}", found=report.size)
-    journal.admit(head.checkpoint)
+    if (report.size, report.root) != (checkpoint.size, checkpoint.root):
+        raise Incomplete("size of the export", expected=checkpoint.size, found=report.size)
     return report
 
 

@@ -36,6 +36,7 @@ class LedgerAccess:
         self._trust = trust
         self._memory = memory
         self._known_guard: Guard | None = None
+        self._written_seq: int | None = None
         self.path = f"/v1/ledgers/{name}"
 
     async def info(self) -> LedgerInfo:
@@ -46,6 +47,10 @@ class LedgerAccess:
         """The proof that the journal of `to_size` blocks extends that of `from_size` blocks."""
         query = {"from": str(from_size), "to": str(to_size)}
         return await self._get("/proofs/consistency", Consistency, query)
+
+    def note_written(self, seq: int) -> None:
+        """The server acknowledged block `seq`: strong reads that are proved must cover it from now on."""
+        self._written_seq = seq if self._written_seq is None else max(seq, self._written_seq)
 
     async def guard(self) -> Guard:
         """The rule by which checkpoints of this ledger are admitted. Raises NotTrusted without a policy."""
@@ -67,7 +72,7 @@ class LedgerAccess:
                 self._memory.pin(endpoints, self.name, key)
         else:
             ledger_id = remembered.ledger_id
-        return Guard(key, ledger_id, self._memory, self.consistency)
+        return Guard(self._trust, key, ledger_id, self._memory, self.consistency)
 
     def _table_path(self, table: str) -> str:
         try:

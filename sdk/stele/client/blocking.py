@@ -37,9 +37,13 @@ class BlockingLedger(Bridged):
     transact_json = blocking(Ledger.transact_json)
     transaction = blocking(Ledger.transaction)
 
+    receipt = blocking(Ledger.receipt)
+    block_receipt = blocking(Ledger.block_receipt)
+
     block = blocking(Ledger.block)
     blocks = blocking_iterator(Ledger.blocks)
     checkpoint = blocking(Ledger.checkpoint)
+    checkpoints = blocking_iterator(Ledger.checkpoints)
     admit = blocking(Ledger.admit)
     verifier_key = blocking(Ledger.verifier_key)
     inclusion = blocking(Ledger.inclusion)
@@ -119,4 +123,5 @@ class BlockingClient(Bridged):
     add_member = blocking(Client.add_member)
     promote_member = blocking(Client.promote_member)
     remove_member = blocking(Client.remove_member)
+    keys = blocking(Client.keys)
     transfer_leadership = blocking(Client.transfer_leadership)

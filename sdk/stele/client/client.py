@@ -12,7 +12,14 @@ from stele.client.errors import Invalid
 from stele.client.ledger import Ledger
 from stele.client.limits import STATUS_TIMEOUT_S, TIMEOUT_S_DEFAULT
 from stele.client.memory import CheckpointMemory, InProcessMemory
-from stele.client.models import ClusterStatus, LedgerInfo, LedgerList, MemberInfo, Transferred
+from stele.client.models import (
+    ClusterKeys,
+    ClusterStatus,
+    LedgerInfo,
+    LedgerList,
+    MemberInfo,
+    Transferred,
+)
 from stele.client.transport import Request, Transport
 from stele.client.trust import TrustPolicy
 
@@ -114,6 +121,10 @@ class Client:
         few of the others can be reached.
         """
         await self._transport.call(Request("DELETE", _member_path(member_id)))
+
+    async def keys(self) -> ClusterKeys:
+        """The keys of the log and of the replicas, as the cluster states them: nothing here is verified."""
+        return (await self._transport.call(Request("GET", "/v1/cluster/keys"))).decode(ClusterKeys)
 
     async def transfer_leadership(self, target: str | None = None) -> str:
         """Hands the leadership to the node `target`, or to the most complete one; returns who leads then.

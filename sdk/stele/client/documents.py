@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from datetime import UTC, datetime
-from typing import Any, Literal
+from contextlib import aclosing
+from datetime import datetime
+from typing import Literal
 
-import msgspec
-
-from stele.client.access import LedgerAccess, new_idempotency_key
+from stele.client.access import new_idempotency_key
 from stele.client.encoding import encode_json
-from stele.client.errors import Invalid, ServerFailed, VerificationFailed
+from stele.client.errors import Invalid
 from stele.client.limits import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 from stele.client.models import (
     Document,
@@ -22,15 +21,15 @@ from stele.client.models import (
     TableList,
     Written,
 )
+from stele.client.proved import ProvedReads, Question
+from stele.client.times import moment_of
 from stele.client.transport import Request
-from stele.client.trust import parse_key
-from stele.verify.document import verify_document
-from stele.verify.errors import VerificationError
+from stele.verify.entry import Moment
 
 ReadConsistency = Literal["strong", "snapshot"]
 
 
-class Documents(LedgerAccess):
+class Documents(ProvedReads):
     """Reading and writing single documents."""
 
     async def create_table(self, table: str) -> TableInfo:
@@ -91,7 +90,12 @@ class Documents(LedgerAccess):
         body = None if data is None else encode_json(data)
         key = key or new_idempotency_key()
         request = Request(method, path, body=body, headers=headers, idempotency_key=key)
-        return (await self._call(request)).decode(Written)
+        written = (await self._call(request)).decode(Written)
+        self.note_written(written.seq)
+        return written
+
+    def _verifies(self, verify: bool | None) -> bool:
+        return self._trust is not None if verify is None else verify
 
     async def get(
         self,
@@ -107,41 +111,35 @@ class Documents(LedgerAccess):
     ) -> Document:
         """One revision of a document: the current one, a version, or what stood at a block or time.
 
-        `verify` defaults to whether the client has a trust policy. A verified answer is proved to stand in
-        the journal at the version, block and time it says, under a checkpoint that extends all those seen
-        before. That no newer revision exists is not proved. Raises NotFound, Gone, VerificationFailed.
+        `verify` defaults to whether the client has a trust policy. A verified answer is proved: that it is
+        the current revision (or the one asked for), as of a checkpoint that fulfils the policy, extends all
+        those seen before, and covers what this object has written. So are NotFound and Gone for a document
+        or a table. Raises NotFound, Gone, VerificationFailed.
         """
-        verify = self._trust is not None if verify is None else verify
-        query = _view_query(as_of_seq, as_of, consistency, min_seq)
+        asked = Question(table, key, version, moment_of(as_of_seq, as_of))
+        query = _view_query(asked.moment, consistency, min_seq)
         if version is not None:
             query["version"] = str(version)
         path = self._document_path(table, key)
-        if not verify:
+        if not self._verifies(verify):
             return (await self._call(Request("GET", path, query=query))).decode(Document)
-        guard = await self.guard()
-        floor = guard.newest() if consistency == "strong" else None
-        answer = await self._call(Request("GET", path, query=query | {"proof": "true"}))
-        members = answer.decode(dict[str, Any])
-        try:
-            document = msgspec.convert(members, Document)
-        except msgspec.ValidationError as error:
-            raise ServerFailed(f"the answer is not what this client expects: {error}") from error
-        _check_asked(document, version, as_of_seq)
-        note = _note_of(members)
-        try:
-            checkpoint = verify_document(members, guard.ledger_id, table, key, parse_key(guard.verifier_key))
-        except VerificationError as error:
-            raise VerificationFailed(
-                f"the document {key!r} of table {table!r} is not what the journal holds: {error}", seen=note
-            ) from error
-        await guard.admit(note, checkpoint, floor)
-        return document
+        floor = await self.floor(strong=consistency == "strong", min_seq=min_seq)
+        return await self.get_proved(path, query, asked, floor)
 
     async def history(
-        self, table: str, key: str, *, limit: int | None = None
+        self, table: str, key: str, *, limit: int | None = None, verify: bool | None = None
     ) -> AsyncGenerator[Revision, None]:
-        """The revisions of a document, newest first; also of a deleted one or of a dropped table."""
+        """The revisions of a document, newest first; also of a deleted one or of a dropped table.
+
+        `verify` as for `get`: each page is proved, and that none is missing between the newest revision and
+        the last one shown.
+        """
         path = self._document_path(table, key) + "/history"
+        if self._verifies(verify):
+            async with aclosing(self.history_proved(path, Question(table, key), limit)) as revisions:
+                async for revision in revisions:
+                    yield revision
+            return
         left = limit
         after: str | None = None
         while left is None or left > 0:
@@ -173,7 +171,7 @@ class Documents(LedgerAccess):
         All pages show the block that the first one showed. `prefix` restricts to keys that begin with it,
         `after` begins past a key, `limit` counts documents.
         """
-        query = _view_query(as_of_seq, as_of, consistency, min_seq)
+        query = _view_query(moment_of(as_of_seq, as_of), consistency, min_seq)
         if prefix:
             query["prefix"] = prefix
         path = self._table_path(table) + "/documents"
@@ -201,40 +199,12 @@ def _precondition(if_version: int | None, if_absent: bool) -> dict[str, str]:
     return {} if if_version is None else {"If-Match": f'"{if_version}"'}
 
 
-def _view_query(
-    as_of_seq: int | None, as_of: datetime | str | None, consistency: ReadConsistency, min_seq: int | None
-) -> dict[str, str]:
-    if as_of_seq is not None and as_of is not None:
-        raise Invalid("as_of_seq and as_of exclude each other")
+def _view_query(moment: Moment | None, consistency: ReadConsistency, min_seq: int | None) -> dict[str, str]:
     query: dict[str, str] = {}
-    if as_of_seq is not None:
-        query["as_of_seq"] = str(as_of_seq)
-    if as_of is not None:
-        query["as_of"] = as_of if isinstance(as_of, str) else _time_text(as_of)
+    if moment is not None:
+        query["as_of_seq" if moment.at is None else "as_of"] = moment.at or str(moment.seq)
     if consistency != "strong":
         query["consistency"] = consistency
     if min_seq is not None:
         query["min_seq"] = str(min_seq)
     return query
-
-
-def _time_text(moment: datetime) -> str:
-    if moment.tzinfo is None:
-        raise Invalid("as_of needs a time zone")
-    return moment.astimezone(UTC).isoformat()
-
-
-def _note_of(members: dict[str, Any]) -> str:
-    proof = members.get("proof")
-    note = proof.get("checkpoint") if isinstance(proof, dict) else None
-    if not isinstance(note, str):
-        raise VerificationFailed("the server sent no proof")
-    return note
-
-
-def _check_asked(document: Document, version: int | None, as_of_seq: int | None) -> None:
-    """A proof shows that a revision is in the journal, not that it is the one that was asked for."""
-    if version is not None and document.version != version:
-        raise VerificationFailed(f"version {document.version} came in place of {version}")
-    if as_of_seq is not None and document.seq > as_of_seq:
-        raise VerificationFailed(f"a revision of block {document.seq} came as of block {as_of_seq}")

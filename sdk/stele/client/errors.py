@@ -7,6 +7,8 @@ when the type is one this version does not know.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 PROBLEM_PREFIX = "urn:stele:problem:"
@@ -27,6 +29,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     tx: str | None = None
     current_version: int | None = None
     condition: int | None = None
+    proof: dict[str, Any] | None = None
 
     @property
     def slug(self) -> str:

@@ -10,9 +10,9 @@ from stele.client.access import LedgerAccess
 from stele.client.errors import NotTrusted, ServerFailed
 from stele.client.export import export_lines
 from stele.client.limits import PAGE_SIZE_MAX
-from stele.client.models import BlockPage, Inclusion
+from stele.client.models import BlockPage, CheckpointPage, Inclusion, KeptCheckpoint
 from stele.client.transport import Request
-from stele.client.trust import SignedCheckpoint, open_checkpoint
+from stele.client.trust import SignedCheckpoint
 from stele.verify.checkpoint import parse_checkpoint_text
 from stele.verify.errors import VerificationError
 from stele.verify.note import split_note
@@ -45,18 +45,30 @@ class Journal(LedgerAccess):
         """The newest checkpoint. With a trust policy its signature is checked, it must extend what is
         remembered, and it is remembered. Raises VerificationFailed.
         """
-        floor = (await self.guard()).newest() if self._trust is not None else None
-        answer = await self._call(Request("GET", self.path + "/checkpoint"))
+        guard = None if self._trust is None else await self.guard()
+        floor = None if guard is None else guard.newest()
+        query = None if guard is None else guard.wait_query()
+        answer = await self._call(Request("GET", self.path + "/checkpoint", query=query))
         try:
             note = answer.body.decode()
         except UnicodeDecodeError as error:
             raise ServerFailed("the checkpoint is not text") from error
-        if self._trust is None:
+        if guard is None:
             return _unverified(note)
-        guard = await self.guard()
-        checkpoint = open_checkpoint(note, guard.verifier_key)
+        checkpoint = guard.open(note)
         await guard.admit(note, checkpoint, floor)
         return SignedCheckpoint(note, checkpoint.origin, checkpoint.size, checkpoint.root, verified=True)
+
+    async def checkpoints(self, from_size: int = 0) -> AsyncGenerator[KeptCheckpoint, None]:
+        """Every checkpoint that the answering node keeps, from a size on, smallest first; unverified."""
+        start = from_size
+        while True:
+            page = await self._get("/checkpoints", CheckpointPage, {"from_size": str(start)})
+            for checkpoint in page.checkpoints:
+                yield checkpoint
+            if page.next is None:
+                return
+            start = page.next
 
     async def admit(self, note: str) -> SignedCheckpoint:
         """Checks a signed checkpoint that came by any way against what is remembered, and remembers it.
@@ -66,7 +78,7 @@ class Journal(LedgerAccess):
         if self._trust is None:
             raise NotTrusted("nothing can be verified without a trust policy")
         guard = await self.guard()
-        checkpoint = open_checkpoint(note, guard.verifier_key)
+        checkpoint = guard.open(note)
         await guard.admit(note, checkpoint, None)
         return SignedCheckpoint(note, checkpoint.origin, checkpoint.size, checkpoint.root, verified=True)
 

@@ -64,3 +64,8 @@ BRIDGE_BATCH_S_MAX = 0.005
 
 MEMORY_SIZE_BYTES_MAX = 16 * 1024 * 1024
 MEMORY_ENTRIES_MAX = 10_000
+
+WITNESS_ATTEMPTS_MAX = 3
+"""A witness says which size it has; somebody else may submit another in between."""
+
+WITNESS_ANSWER_SIZE_BYTES_MAX = 64 * 1024

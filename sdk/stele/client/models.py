@@ -237,3 +237,31 @@ class TableList(msgspec.Struct, frozen=True):
 class BlockPage(msgspec.Struct, frozen=True):
     blocks: list[dict[str, Any]]
     next: str | int | None = None
+
+
+class KeptCheckpoint(msgspec.Struct, frozen=True):
+    """A checkpoint that a node keeps, as a signed note."""
+
+    size: int
+    note: str
+
+
+class CheckpointPage(msgspec.Struct, frozen=True):
+    checkpoints: list[KeptCheckpoint]
+    next: int | None = None
+
+
+class ReplicaKeys(msgspec.Struct, frozen=True):
+    """The keys by which a replica cosigns, its Ed25519 key first."""
+
+    node: str
+    verifier_keys: list[str]
+    state: str
+
+
+class ClusterKeys(msgspec.Struct, frozen=True):
+    """The keys of a cluster as it states them."""
+
+    cluster: str
+    replicas: list[ReplicaKeys]
+    log: str | None = None

@@ -40,7 +40,9 @@ class Transactions(LedgerAccess):
         """As transact, with the request body as JSON text."""
         key = idempotency_key or new_idempotency_key()
         request = Request("POST", self.path + "/transactions", body=body, idempotency_key=key)
-        return (await self._call(request)).decode(Committed)
+        committed = (await self._call(request)).decode(Committed)
+        self.note_written(committed.seq)
+        return committed
 
     async def transaction(self, tx: str) -> TransactionStatus:
         """What became of a transaction: committed, refused, or unknown to the cluster."""

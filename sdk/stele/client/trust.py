@@ -6,8 +6,6 @@ A signature shows who made a checkpoint. That the log only ever grew shows from 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -17,14 +15,17 @@ from stele.client.models import Consistency
 from stele.verify.checkpoint import Checkpoint, parse_checkpoint
 from stele.verify.errors import VerificationError
 from stele.verify.merkle import verify_consistency
-from stele.verify.note import VerifierKey
+from stele.verify.note import ED25519, VerifierKey
+from stele.verify.policy import TrustPolicy as Policy
+from stele.verify.proof import ProofVerifier
 
 
 class TrustPolicy:
-    """The keys whose signatures count.
+    """Whose signatures count.
 
-    `verifier_key` is the text the operator publishes: "<cluster>/<ledger>+<id>+<base64>". A cluster
-    signs all its ledgers with one log key, so the key of one ledger covers the cluster's others.
+    `verifier_keys` are the texts an operator publishes: "<cluster>/<ledger>+<id>+<base64>". A cluster
+    signs all its ledgers with one log key, so the key of one ledger covers the cluster's others. `parse`
+    reads a policy file, which may also demand cosignatures of k of n replicas and of outside witnesses.
     Without a key only TrustPolicy.on_first_use() says yes: it takes the key the server shows the
     first time, remembers it, and refuses any other from then on. The first time proves nothing.
     """
@@ -33,17 +34,30 @@ class TrustPolicy:
         """Raises NotTrusted for a text that is no verifier key, or when there is none."""
         if not verifier_keys:
             raise NotTrusted("a trust policy needs a verifier key")
-        for text in verifier_keys:
-            parse_key(text)
-        self._keys = verifier_keys
+        self._logs = tuple(parse_key(text) for text in verifier_keys)
+        self._policy: Policy | None = None
         self.first_use = False
 
     @classmethod
+    def parse(cls, text: str | bytes) -> TrustPolicy:
+        """Read a policy file (https://c2sp.org/tlog-policy). Raises NotTrusted."""
+        try:
+            policy = Policy.parse(text)
+        except VerificationError as error:
+            raise NotTrusted(f"not a trust policy: {error}") from error
+        if not policy.logs:
+            raise NotTrusted("the trust policy names no log")
+        trust = cls(*map(str, policy.logs))
+        trust._policy = policy
+        return trust
+
+    @classmethod
     def on_first_use(cls) -> TrustPolicy:
-        policy = cls.__new__(cls)
-        policy._keys = ()
-        policy.first_use = True
-        return policy
+        trust = cls.__new__(cls)
+        trust._logs = ()
+        trust._policy = None
+        trust.first_use = True
+        return trust
 
     def key_of(self, ledger: str) -> str | None:
         """The verifier key for a ledger; None when it is to be taken on first use.
@@ -52,14 +66,19 @@ class TrustPolicy:
         """
         if self.first_use:
             return None
-        for text in self._keys:
-            if ledger_of(text) == ledger:
-                return text
-        clusters = {(cluster_of(text), text.split("+", 2)[2]) for text in self._keys}
+        for key in self._logs:
+            if key.name.rpartition("/")[2] == ledger:
+                return str(key)
+        clusters = {(key.name.rpartition("/")[0], key.public_key) for key in self._logs}
         if len(clusters) != 1:
             raise NotTrusted(f"no trusted key names ledger {ledger!r}, and the keys are of several clusters")
         ((cluster, public),) = clusters
-        return _key_text(f"{cluster}/{ledger}", base64.b64decode(public))
+        return str(VerifierKey(f"{cluster}/{ledger}", ED25519, public))
+
+    def policy_of(self, verifier_key: str) -> Policy:
+        """What a checkpoint of the ledger with this key must carry."""
+        key = parse_key(verifier_key)
+        return Policy((key,)) if self._policy is None else self._policy.for_log(key)
 
 
 def parse_key(text: str) -> VerifierKey:
@@ -75,20 +94,6 @@ def name_of(verifier_key: str) -> str:
     return verifier_key.partition("+")[0]
 
 
-def cluster_of(verifier_key: str) -> str:
-    return name_of(verifier_key).rpartition("/")[0]
-
-
-def ledger_of(verifier_key: str) -> str:
-    return name_of(verifier_key).rpartition("/")[2]
-
-
-def _key_text(name: str, public: bytes) -> str:
-    # C2SP signed-note: key id = SHA-256(name, newline, algorithm byte, public key), first four bytes.
-    key_id = hashlib.sha256(name.encode() + b"\n" + public).digest()[:4]
-    return f"{name}+{key_id.hex()}+{base64.b64encode(public).decode()}"
-
-
 @dataclass(frozen=True, slots=True)
 class SignedCheckpoint:
     """A checkpoint and the note it stands in. `verified` says whether a trusted key signed it."""
@@ -100,10 +105,10 @@ class SignedCheckpoint:
     verified: bool
 
 
-def open_checkpoint(note: str, verifier_key: str) -> Checkpoint:
-    """The checkpoint in a note that `verifier_key` signed. Raises VerificationFailed."""
+def open_checkpoint(note: str, policy: Policy, origin: str) -> Checkpoint:
+    """The checkpoint in a note that fulfils the policy. Raises VerificationFailed."""
     try:
-        return parse_checkpoint(note, parse_key(verifier_key), name_of(verifier_key))
+        return parse_checkpoint(note, policy, origin)
     except VerificationError as error:
         raise VerificationFailed(f"the checkpoint is not signed as trusted: {error}", seen=note) from error
 
@@ -115,16 +120,47 @@ class Guard:
     """Keeps the view of one ledger append-only: admits a checkpoint only if it extends what was seen."""
 
     def __init__(
-        self, verifier_key: str, ledger_id: str, memory: CheckpointMemory, fetch: FetchConsistency
+        self,
+        trust: TrustPolicy,
+        verifier_key: str,
+        ledger_id: str,
+        memory: CheckpointMemory,
+        fetch: FetchConsistency,
     ) -> None:
+        """Raises NotTrusted for a ledger id that is none."""
         self.verifier_key = verifier_key
         self.ledger_id = ledger_id
+        self.policy = trust.policy_of(verifier_key)
+        self.origin = name_of(verifier_key)
+        try:
+            self.verifier = ProofVerifier(self.policy, ledger_id, origin=self.origin)
+        except VerificationError as error:
+            raise NotTrusted(f"the server states no usable id of the ledger: {error}") from error
+        self.cosignatures = self.policy.least_signers()
+        # Remembered notes fulfilled the policy of their time; for rollbacks only the log's word counts.
+        self._log = Policy(self.policy.logs)
         self._memory = memory
         self._fetch = fetch
 
     def newest(self) -> Remembered | None:
         """What is remembered now. Take it before a request, to pass as `floor` with its answer."""
         return self._memory.newest(self.verifier_key)
+
+    def open(self, note: str) -> Checkpoint:
+        """The checkpoint in a note that fulfils the policy. Raises VerificationFailed."""
+        return open_checkpoint(note, self.policy, self.origin)
+
+    def query(self) -> dict[str, str]:
+        """Query parameters that ask for a proof with enough cosignatures."""
+        return {"proof": "true"} | self.wait_query()
+
+    def wait_query(self) -> dict[str, str]:
+        """Query parameters that ask the server to wait until enough replicas have cosigned."""
+        return {"cosignatures": str(self.cosignatures)} if self.cosignatures else {}
+
+    def size_of(self, remembered: Remembered) -> int:
+        """The size of a checkpoint that was remembered."""
+        return self._open(remembered).size
 
     async def admit(self, note: str, seen: Checkpoint, floor: Remembered | None) -> None:
         """Accepts and remembers a checkpoint whose signature was checked.
@@ -148,7 +184,7 @@ class Guard:
                 return
 
     def _open(self, remembered: Remembered) -> Checkpoint:
-        return open_checkpoint(remembered.note, self.verifier_key)
+        return open_checkpoint(remembered.note, self._log, self.origin)
 
     async def _covered(self, remembered: Remembered, note: str, seen: Checkpoint) -> bool:
         """Whether what is remembered is at least as new; checks that both are of one journal."""

@@ -43,15 +43,17 @@ class Cosigner:
         """The public half as text: "<name>+<8 hex digits of key id>+<base64 of type || public key>"."""
         return f"{self.name}+{self.key_id.hex()}+{base64.b64encode(self._public).decode()}"
 
-    def cosign(self, origin: str, size: int, root: bytes, timestamp_s: int) -> str:
-        """The signature line for a checkpoint without extension lines, newline included.
+    def cosign(self, origin: str, size: int, root: bytes, timestamp_s: int, extensions: str = "") -> str:
+        """The signature line for a checkpoint, newline included.
+
+        `extensions` are the checkpoint's further lines, each with its newline; only type 04 signs them.
 
         `timestamp_s` is in POSIX seconds: at that time this was the largest tree that the cosigner had
         checked. Raises InvalidNote for what no checkpoint can state.
         """
         if not 0 <= timestamp_s <= TIMESTAMP_MAX_S:
             raise InvalidNote(f"the time of a cosignature lies between 0 and {TIMESTAMP_MAX_S}")
-        text = checkpoint_text(origin, size, root)
+        text = checkpoint_text(origin, size, root) + extensions
         if isinstance(self._private_key, Ed25519PrivateKey):
             message = f"cosignature/v1\ntime {timestamp_s}\n{text}".encode()
         else:

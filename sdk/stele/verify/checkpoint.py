@@ -1,4 +1,4 @@
-"""Signed tree heads (https://c2sp.org/tlog-checkpoint), whom to trust for them, and their growth."""
+"""Signed tree heads (https://c2sp.org/tlog-checkpoint) and their growth."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stele.verify.errors import InvalidVerifierKey, Malformed, MalformedNote, Mismatch, Unsigned
+from stele.verify.errors import Malformed, MalformedNote, Mismatch, Unsigned
 from stele.verify.limits import CHECKPOINT_SIZE_MAX
 from stele.verify.merkle import verify_consistency
 from stele.verify.note import VerifierKey, decode_base64, open_note
+from stele.verify.policy import TrustPolicy
 
 _ROOT_SIZE_BYTES = 32
 _size_matches = re.compile("0|[1-9][0-9]{0,18}").fullmatch
@@ -24,43 +25,31 @@ class Checkpoint:
     root: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class TrustPolicy:
-    """The log's key, and how many of these cosigners must have signed as well."""
-
-    log: VerifierKey
-    cosigners: tuple[VerifierKey, ...] = ()
-    cosigners_required: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.cosigners_required <= len(self.cosigners):
-            raise InvalidVerifierKey(
-                "cosigners required", expected=f"0 to {len(self.cosigners)}", found=self.cosigners_required
-            )
-        # One key under two names would count twice.
-        if len({key.public_key for key in self.cosigners}) != len(self.cosigners):
-            raise InvalidVerifierKey("two cosigners share one public key")
-
-
 def parse_checkpoint(note: str, trust: VerifierKey | TrustPolicy, origin: str | None = None) -> Checkpoint:
-    """Open a signed checkpoint and return what it says.
+    """Open a signed checkpoint and return what it says, if the policy holds for it.
 
     `origin` is the log's identity; None means the log key's name, which C2SP recommends and Stele does.
     Raises MalformedNote, InvalidSignature, Unsigned (log or too few cosigners), Mismatch (other log).
     """
-    policy = TrustPolicy(trust) if isinstance(trust, VerifierKey) else trust
-    opened = open_note(note, [policy.log, *policy.cosigners])
+    policy = policy_of(trust)
+    opened = open_note(note, policy.keys)
     signers = {signature.key for signature in opened.signatures}
-    if policy.log not in signers:
-        raise Unsigned("the log did not sign the checkpoint", expected=policy.log.name)
-    cosigned = sum(key in signers for key in policy.cosigners)
-    if cosigned < policy.cosigners_required:
-        raise Unsigned("cosignatures of the checkpoint", expected=policy.cosigners_required, found=cosigned)
     checkpoint = parse_checkpoint_text(opened.text)
-    expected = policy.log.name if origin is None else origin
-    if checkpoint.origin != expected:
-        raise Mismatch("origin of the checkpoint", expected=expected, found=checkpoint.origin)
+    logs = [key for key in policy.logs if key in signers]
+    if not logs:
+        raise Unsigned(
+            "the log did not sign the checkpoint", expected=", ".join(key.name for key in policy.logs)
+        )
+    expected = [key.name for key in logs] if origin is None else [origin]
+    if checkpoint.origin not in expected:
+        raise Mismatch("origin of the checkpoint", expected=", ".join(expected), found=checkpoint.origin)
+    policy.check_quorum(signers)
     return checkpoint
+
+
+def policy_of(trust: VerifierKey | TrustPolicy) -> TrustPolicy:
+    """A log's key alone is a policy without cosigners."""
+    return TrustPolicy((trust,)) if isinstance(trust, VerifierKey) else trust
 
 
 def parse_checkpoint_text(text: str) -> Checkpoint:

@@ -1,116 +1,125 @@
-"""Checking a document that a server answered with its proof."""
+"""Checking the answer to a read of a document, with its proof: a document, 404 or 410."""
 
 from __future__ import annotations
 
-import hashlib
-import re
+from typing import Literal
 
-from stele.format.canonical import canonicalize
-from stele.format.errors import CanonicalError
+import msgspec
+from msgspec import UNSET, UnsetType
+
 from stele.verify import shape
-from stele.verify.checkpoint import Checkpoint, TrustPolicy, parse_checkpoint
-from stele.verify.errors import BrokenChain, Malformed, Mismatch
-from stele.verify.merkle import leaf_hash, verify_inclusion
-from stele.verify.note import VerifierKey
+from stele.verify.entry import Fact, Moment
+from stele.verify.errors import Incomplete, Malformed, Mismatch
+from stele.verify.proof import ProofVerifier, Proven
+from stele.verify.shape import Count
 
-_table_id_matches = re.compile("([A-Za-z][A-Za-z0-9_-]{0,62})@(0|[1-9][0-9]{0,15})").fullmatch
-_HASH_SIZE_BYTES = 32
-_TRANSACTION_ID_SIZE_BYTES = 16
+Found = Literal["document", "gone", "missing"]
+"""What an answer says: here it is (200), deleted or its table dropped (410), never there (404)."""
+
+
+class _Answer(msgspec.Struct, forbid_unknown_fields=True):
+    """A document as answered."""
+
+    key: str
+    version: Count
+    seq: Count
+    tx: str
+    at: str
+    data: dict[str, object]
+    proof: dict[str, object]
+    ledger: str | UnsetType = UNSET
+    table: str | UnsetType = UNSET
 
 
 def verify_document(
     answer: dict[str, object],
-    ledger_id: str,
+    verifier: ProofVerifier,
     table: str,
     key: str,
-    trust: VerifierKey | TrustPolicy,
-) -> Checkpoint:
-    """Check that a document revision stands in the ledger, and return the checkpoint that says so.
+    *,
+    version: int | None = None,
+    moment: Moment | None = None,
+) -> Proven:
+    """Check the JSON of `GET …/documents/{key}?proof=true` against what was asked for.
 
-    `answer` is the JSON of `GET …/documents/{key}?proof=true`, `ledger_id` 32 hex digits, `table` the
-    table's name; `trust` holds the ledger's log key, whose name is "<cluster>/<ledger name>".
+    Without `version` and `moment` it proves that the document is the current one as of the checkpoint;
+    a server can still show an old checkpoint: compare its size with the largest seen.
+    Raises VerificationError.
+    """
+    parsed = shape.convert(answer, _Answer, "answer")
+    proof = with_data(parsed.proof, parsed.data)
+    proven = _proven(proof, verifier, table, key, version, moment)
+    if found_in(proven) != "document" or proven.revision is None:
+        raise Mismatch("what stands under the key", expected=found_in(proven), found="document")
+    _check_answer(parsed, proven.revision, table, key)
+    return proven
 
-    It proves that this data was committed under this key, version, seq, transaction and time. It does
-    not prove that no later revision exists. A server can also show an old checkpoint: compare its
-    size with the largest seen.
+
+def verify_absence(
+    proof: dict[str, object],
+    verifier: ProofVerifier,
+    table: str,
+    key: str,
+    *,
+    version: int | None = None,
+    moment: Moment | None = None,
+) -> Proven:
+    """Check the `proof` of a 404 or 410 answer: that there is no document to show.
 
     Raises VerificationError.
     """
-    parsed = shape.convert(answer, shape.DocumentAnswer, "answer")
-    proof = parsed.proof
-    header, leaf = proof.header, proof.leaf
-    policy = TrustPolicy(trust) if isinstance(trust, VerifierKey) else trust
-
-    _check_claims(parsed, ledger_id, table, key, policy.log.name)
-    _check_table(leaf.table, table, header.seq)
-    _check_previous(leaf, header.seq)
-    _check_commitment(parsed)
-
-    verify_inclusion(
-        leaf_hash(shape.canonical(leaf)),
-        proof.leaf_index,
-        header.revision_count,
-        _decode_path(proof.leaf_path, "leaf_path"),
-        shape.decode_hex(header.revision_root, _HASH_SIZE_BYTES, "revision_root"),
-    )
-    checkpoint = parse_checkpoint(proof.checkpoint, policy)
-    _expect("size of the checkpoint", proof.size, checkpoint.size)
-    path = _decode_path(proof.path, "path")
-    verify_inclusion(leaf_hash(shape.canonical(header)), header.seq, checkpoint.size, path, checkpoint.root)
-    return checkpoint
+    proven = _proven(proof, verifier, table, key, version, moment)
+    if found_in(proven) == "document":
+        raise Mismatch("what stands under the key", expected="document", found="nothing")
+    return proven
 
 
-def _check_claims(answer: shape.DocumentAnswer, ledger_id: str, table: str, key: str, log_name: str) -> None:
-    """What the answer says must be what was asked for, and what its proof says."""
-    header, leaf = answer.proof.header, answer.proof.leaf
+def found_in(proven: Proven) -> Found:
+    """What an honest server answers for this proof. Raises Incomplete for a revision without its content."""
+    revision = proven.revision
+    if revision is None:
+        return "gone" if proven.table_state == "dropped" else "missing"
+    if revision.op == "delete":
+        return "gone"
+    if revision.data is None:
+        raise Incomplete(f"the content of version {revision.version} is withheld")
+    return "document"
+
+
+def with_data(proof: dict[str, object], data: object) -> dict[str, object]:
+    """The proof of an answer with the answered document in it, where receipts have it."""
+    document = proof.get("document")
+    revision = document.get("revision") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or not isinstance(revision, dict):
+        raise Incomplete("the proof shows no revision")
+    if "data" in revision:
+        raise Malformed("the document stands in the answer, not in its proof")
+    return {**proof, "document": {**document, "revision": {**revision, "data": data}}}
+
+
+def _proven(
+    proof: dict[str, object],
+    verifier: ProofVerifier,
+    table: str,
+    key: str,
+    version: int | None,
+    moment: Moment | None,
+) -> Proven:
+    if version is not None:
+        return verifier.revision(proof, table, key, version, moment)
+    if moment is not None:
+        return verifier.as_of(proof, table, key, moment)
+    return verifier.current(proof, table, key)
+
+
+def _check_answer(answer: _Answer, revision: Fact, table: str, key: str) -> None:
     _expect("key of the answer", key, answer.key)
-    _expect("key of the leaf", key, leaf.key)
-    _expect("version", leaf.version, answer.version)
-    _expect("seq", header.seq, answer.seq)
-    _expect("tx", header.tx, answer.tx)
-    _expect("at", header.at, answer.at)
-    _expect("ledger id", ledger_id, header.ledger)
-    _expect("kind of the block", "tx", header.kind)
-    if header.names_ledger:
-        raise Malformed("codec, hash_profile and name belong to the header of the genesis block only")
-    _expect("operation", "put", leaf.op)
-    if isinstance(answer.ledger, str):
-        _expect("ledger of the answer", log_name.rpartition("/")[2], answer.ledger)
+    _expect("version", revision.version, answer.version)
+    _expect("seq", revision.seq, answer.seq)
+    _expect("tx", revision.tx, answer.tx)
+    _expect("at", revision.at, answer.at)
     if isinstance(answer.table, str):
         _expect("table of the answer", table, answer.table)
-    shape.check_time(header.at, "at")
-    shape.decode_hex(header.tx, _TRANSACTION_ID_SIZE_BYTES, "tx")
-
-
-def _check_table(table_id: str, table: str, seq: int) -> None:
-    parts = _table_id_matches(table_id)
-    if parts is None:
-        raise Malformed("table of the leaf", expected=f"{table}@<seq>", found=table_id[:96])
-    _expect("table of the leaf", table, parts[1])
-    if int(parts[2]) > seq:
-        raise BrokenChain("block that created the table", expected=f"<= {seq}", found=parts[2])
-
-
-def _check_previous(leaf: shape.Leaf, seq: int) -> None:
-    if (leaf.prev_seq is None) != (leaf.version == 0):
-        raise BrokenChain(f"prev_seq of version {leaf.version}", found=leaf.prev_seq)
-    if leaf.prev_seq is not None and leaf.prev_seq > seq:
-        raise BrokenChain("prev_seq", expected=f"<= {seq}", found=leaf.prev_seq)
-
-
-def _check_commitment(answer: shape.DocumentAnswer) -> None:
-    salt = shape.decode_hex(answer.proof.salt, _HASH_SIZE_BYTES, "salt")
-    try:
-        payload = canonicalize(answer.data)
-    except CanonicalError as error:
-        raise Malformed(f"data: {error}") from None
-    _expect(
-        "commitment to the data", answer.proof.leaf.commitment, hashlib.sha256(salt + payload).hexdigest()
-    )
-
-
-def _decode_path(path: list[str], what: str) -> list[bytes]:
-    return [shape.decode_hex(text, _HASH_SIZE_BYTES, f"{what}[{index}]") for index, text in enumerate(path)]
 
 
 def _expect(what: str, expected: object, found: object) -> None:

@@ -28,6 +28,10 @@ class InvalidVerifierKey(VerificationError):
     """A verifier key that cannot be used, or two that cannot be told apart."""
 
 
+class InvalidPolicy(VerificationError):
+    """Text that is no trust policy (C2SP tlog-policy)."""
+
+
 class InvalidSignature(VerificationError):
     """A signature that claims to be a trusted key's and is not."""
 

@@ -12,10 +12,11 @@ from stele.format.errors import FormatError
 from stele.format.names import check_ledger_name
 from stele.verify import shape
 from stele.verify.chain import Chain
-from stele.verify.checkpoint import Checkpoint, TrustPolicy, parse_checkpoint
+from stele.verify.checkpoint import Checkpoint, parse_checkpoint
 from stele.verify.errors import Incomplete, Malformed, Mismatch
 from stele.verify.limits import EXPORT_START_SIZE_BYTES_MAX, PROGRESS_EVERY_BLOCKS
 from stele.verify.note import VerifierKey
+from stele.verify.policy import TrustPolicy
 
 _LEDGER_ID_SIZE_BYTES = 16
 _start_decoder = msgspec.json.Decoder(shape.ExportStart)

@@ -18,6 +18,17 @@ PATH_LENGTH_MAX: Final = 64
 SEQ_MAX: Final = 2**53 - 1
 """Counts stand in JSON, where larger integers are not exact (RFC 7493)."""
 
+HISTORY_REVISIONS_MAX: Final = 10_000
+"""Revisions in the proof of a complete history."""
+
+RECEIPT_SIZE_BYTES_MAX: Final = 64 << 20
+CHECKPOINTS_CACHED_MAX: Final = 16
+"""Checkpoints whose signatures a verifier need not check again."""
+
+POLICY_SIZE_BYTES_MAX: Final = 1 << 18
+POLICY_ENTRIES_MAX: Final = 256
+"""Logs, witnesses and groups of a policy; C2SP tlog-policy asks for 32 of each."""
+
 EXPORT_START_SIZE_BYTES_MAX: Final = 2 << 20
 """The first line of an export, whose checkpoint is the largest part of it."""
 
@@ -34,3 +45,7 @@ BUCKET_ROWS_MAX: Final = 64
 STATE_SIBLINGS_MAX: Final = 3 * BUCKET_DEPTH_MAX // 2
 STATE_ROWS_TEXT_LENGTH_MAX: Final = 6_828
 """A full bucket, 64 rows of 80 bytes, in base64."""
+
+ADD_CHECKPOINT_SIZE_BYTES_MAX: Final = 128 << 10
+WITNESS_PATH_LENGTH_MAX: Final = 63
+"""Proof lines of a request to a witness (C2SP tlog-witness)."""

@@ -23,6 +23,8 @@ from stele.verify.limits import NOTE_SIGNATURES_MAX, NOTE_SIZE_BYTES_MAX, TIMEST
 ED25519 = 0x01
 COSIGNATURE_V1 = 0x04
 ML_DSA_44 = 0x06
+COSIGNATURE_TYPES = (COSIGNATURE_V1, ML_DSA_44)
+"""Types of keys that cosign checkpoints (https://c2sp.org/tlog-cosignature)."""
 
 _KEY_ID_SIZE_BYTES = 4
 _PUBLIC_KEY_SIZE_BYTES = {ED25519: 32, COSIGNATURE_V1: 32, ML_DSA_44: 1_312}
@@ -31,7 +33,8 @@ _SIGNATURE_SIZE_BYTES = 64
 _ML_DSA_44_SIGNATURE_SIZE_BYTES = 2_420
 _CHECKPOINT_ROOT_SIZE_BYTES = 32
 
-_name_matches = re.compile(r"[^\s+]+").fullmatch
+# A lone surrogate stands for a byte that is not UTF-8: no name, which is hashed as UTF-8, can hold it.
+_name_matches = re.compile(r"[^\s+\ud800-\udfff]+").fullmatch
 _key_matches = re.compile(r"([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/=]+)").fullmatch
 _size_matches = re.compile("0|[1-9][0-9]{0,18}").fullmatch
 _line_matches = re.compile("\u2014 ([^ ]+) ([^ ]+)").fullmatch

@@ -20,8 +20,8 @@ from stele.verify.limits import (
     STATE_SIBLINGS_MAX,
 )
 
-_Count = Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
-_Path = Annotated[list[str], msgspec.Meta(max_length=PATH_LENGTH_MAX)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
+Path = Annotated[list[str], msgspec.Meta(max_length=PATH_LENGTH_MAX)]
 _Base64Hash = Annotated[str, msgspec.Meta(max_length=44)]
 
 
@@ -37,9 +37,9 @@ class Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     ledger: str
     name: str | UnsetType = UNSET
     prev: str
-    revision_count: _Count
+    revision_count: Count
     revision_root: str
-    seq: _Count
+    seq: Count
     state_root: str | UnsetType = UNSET
     tx: str
 
@@ -62,9 +62,9 @@ class Leaf(msgspec.Struct, forbid_unknown_fields=True):
     commitment: str
     key: str
     op: Literal["put", "delete"]
-    prev_seq: _Count | None
+    prev_seq: Count | None
     table: str
-    version: _Count
+    version: Count
 
 
 class Revision(msgspec.Struct, forbid_unknown_fields=True):
@@ -89,45 +89,18 @@ class ExportStart(msgspec.Struct, forbid_unknown_fields=True):
     export: Literal[1]
     ledger: str
     name: str
-    from_: _Count = msgspec.field(name="from")
-    to: _Count
-    size: _Count
+    from_: Count = msgspec.field(name="from")
+    to: Count
+    size: Count
     checkpoint: str | None
 
 
 class StateProof(msgspec.Struct, forbid_unknown_fields=True):
     """One bucket of the state map and what leads from it to the state root, in base64."""
 
-    bucket_depth: _Count
+    bucket_depth: Count
     rows: Annotated[str, msgspec.Meta(max_length=STATE_ROWS_TEXT_LENGTH_MAX)]
     siblings: Annotated[list[_Base64Hash], msgspec.Meta(max_length=STATE_SIBLINGS_MAX)]
-
-
-class DocumentProof(msgspec.Struct, forbid_unknown_fields=True):
-    """How a document leads to a checkpoint."""
-
-    header: Header
-    leaf: Leaf
-    salt: str
-    leaf_index: _Count
-    leaf_path: _Path
-    size: _Count
-    path: _Path
-    checkpoint: str
-
-
-class DocumentAnswer(msgspec.Struct, forbid_unknown_fields=True):
-    """A document with its proof, as read from a server."""
-
-    key: str
-    version: _Count
-    seq: _Count
-    tx: str
-    at: str
-    data: dict[str, object]
-    proof: DocumentProof
-    ledger: str | UnsetType = UNSET
-    table: str | UnsetType = UNSET
 
 
 _Shape = TypeVar("_Shape", bound=msgspec.Struct)

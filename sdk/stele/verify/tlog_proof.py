@@ -6,11 +6,12 @@ import base64
 import re
 from dataclasses import dataclass
 
-from stele.verify.checkpoint import Checkpoint, TrustPolicy, parse_checkpoint
+from stele.verify.checkpoint import Checkpoint, parse_checkpoint
 from stele.verify.errors import Malformed
 from stele.verify.limits import CHECKPOINT_SIZE_MAX, NOTE_SIZE_BYTES_MAX, PATH_LENGTH_MAX
 from stele.verify.merkle import verify_inclusion
 from stele.verify.note import VerifierKey, decode_base64
+from stele.verify.policy import TrustPolicy
 
 _FIRST_LINE = "c2sp.org/tlog-proof@v1"
 _HASH_SIZE_BYTES = 32

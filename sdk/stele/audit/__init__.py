@@ -1,0 +1,1 @@
+"""An auditor: replays a journal from a copy of its own, and follows it as it grows."""

@@ -1,0 +1,78 @@
+"""What a signed checkpoint commits to: places in the journal, and the state of every key."""
+
+from __future__ import annotations
+
+from msgspec import UNSET, UnsetType
+
+from stele.verify import shape
+from stele.verify.checkpoint import Checkpoint
+from stele.verify.errors import BrokenChain, Incomplete, Malformed, Mismatch
+from stele.verify.merkle import leaf_hash, verify_inclusion
+from stele.verify.proof_shape import Place, Seal
+from stele.verify.state_map import StateRow, check_state_proof, place_of
+
+_HASH_SIZE_BYTES = 32
+_TRANSACTION_ID_SIZE_BYTES = 16
+
+
+class Evidence:
+    """A checkpoint whose signatures were checked, and the state root that its last block commits to."""
+
+    def __init__(self, checkpoint: Checkpoint, ledger: str, seal: Seal | UnsetType) -> None:
+        """`ledger` is the ledger's id in hex. Raises unless the seal is the last block."""
+        self.checkpoint = checkpoint
+        self._ledger = ledger
+        self._state_root = None if seal is UNSET else self._checked_seal(seal)
+
+    def state_row(self, table_id: str, key: str, proof: shape.StateProof) -> StateRow | None:
+        """The newest revision of a key as of the checkpoint; None when there never was one."""
+        if self._state_root is None:
+            raise Incomplete("a state proof needs the seal that commits to its root")
+        return check_state_proof(proof, place_of(self._ledger, table_id, key), self._state_root)
+
+    def check_place(self, leaf: bytes, place: Place, what: str) -> None:
+        """Raise unless the leaf with this hash stands at its place in the journal."""
+        header = place.header
+        self._check_header(header, what)
+        if header.kind != "tx":
+            raise Mismatch(f"{what}: kind of the block", expected="tx", found=header.kind)
+        root = shape.decode_hex(header.revision_root, _HASH_SIZE_BYTES, f"{what}: revision_root")
+        path = _decode_path(place.leaf_path, f"{what}: leaf_path")
+        verify_inclusion(leaf, place.index, header.revision_count, path, root)
+        self._check_included(header, place.path, what)
+
+    def _checked_seal(self, seal: Seal) -> bytes:
+        header = seal.header
+        self._check_header(header, "seal")
+        if header.kind != "seal" or not isinstance(header.state_root, str):
+            raise Mismatch("kind of the last block", expected="seal", found=header.kind)
+        # A seal speaks for the blocks before it. Were it not the last one, something newer could be hidden.
+        if header.seq != self.checkpoint.size - 1:
+            raise Mismatch("block of the seal", expected=self.checkpoint.size - 1, found=header.seq)
+        self._check_included(header, seal.path, "seal")
+        return shape.decode_hex(header.state_root, _HASH_SIZE_BYTES, "state_root")
+
+    def _check_header(self, header: shape.Header, what: str) -> None:
+        if header.ledger != self._ledger:
+            raise Mismatch(f"{what}: ledger id", expected=self._ledger, found=header.ledger)
+        if header.names_ledger or (header.kind != "seal" and header.state_root is not UNSET):
+            raise Malformed(f"{what}: the header has members of another kind of block")
+        shape.check_time(header.at, f"{what}: at")
+        shape.decode_hex(header.tx, _TRANSACTION_ID_SIZE_BYTES, f"{what}: tx")
+
+    def _check_included(self, header: shape.Header, path: list[str], what: str) -> None:
+        hashed = leaf_hash(shape.canonical(header))
+        nodes = _decode_path(path, f"{what}: path")
+        verify_inclusion(hashed, header.seq, self.checkpoint.size, nodes, self.checkpoint.root)
+
+
+def check_previous(leaf: shape.Leaf, seq: int) -> None:
+    """Raise BrokenChain unless version and `prev_seq` fit each other and the block `seq` of the revision."""
+    if (leaf.prev_seq is None) != (leaf.version == 0):
+        raise BrokenChain(f"prev_seq of version {leaf.version}", found=leaf.prev_seq)
+    if leaf.prev_seq is not None and leaf.prev_seq > seq:
+        raise BrokenChain("prev_seq", expected=f"<= {seq}", found=leaf.prev_seq)
+
+
+def _decode_path(path: list[str], what: str) -> list[bytes]:
+    return [shape.decode_hex(text, _HASH_SIZE_BYTES, f"{what}[{index}]") for index, text in enumerate(path)]
