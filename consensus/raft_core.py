@@ -55,7 +55,7 @@ class RaftCore(MembershipChanges):
 
     def snapshotting(self, peer_id: str) -> bool:
         """Whether a member is being sent a snapshot; False unless this node leads."""
-        return self.leads and peer_id != self.node_id and self._followers.snapshotting(peer_id)
+        return self.leads and peer_id in self._followers and self._followers[peer_id].stream is not None
 
     def last_heard_s(self, peer_id: str) -> float | None:
         """Seconds since a member last answered; None unless this node leads."""
