@@ -13,8 +13,9 @@ from typing import Protocol
 
 from chaos.simulation.model import Place, Shown
 from chaos.simulation.node import SimulatedNode
-from chaos.simulation.promises import Promises, Violation
+from chaos.simulation.promises import Promises
 from chaos.simulation.scheduler import Scheduler
+from chaos.simulation.violation import Violation
 from chaos.simulation.workload import Make, Workload
 from consensus.errors import ConsensusError, NotLeader, OutcomeUnknown, ReadFailed, TooManyProposals
 from consensus.raft_core import RaftCore
@@ -126,14 +127,19 @@ class Client:
                 self._go_elsewhere()
         self._call = None
         self._deadline = now + self._scheduler.rng.uniform(*_TIMEOUT_S)
+        if self._reads_only and self._scheduler.rng.random() < 0.5:
+            self._go_elsewhere()
         if self._reads_only or (self._asked is None and self._scheduler.rng.random() < 0.2):
             self._start_read()
         else:
             self._start_write()
 
     def _go_elsewhere(self, leader_id: str | None = None) -> None:
+        """To whom it was told to go, or to anybody; readers mostly know who leads, old leaders included."""
         known = [node for node in self._world.nodes if node.id == leader_id]
-        self._node = known[0] if known else self._scheduler.rng.choice(self._world.nodes)
+        if not known and self._reads_only and self._scheduler.rng.random() < 0.8:
+            known = [node for node in self._world.nodes if node.leads]
+        self._node = self._scheduler.rng.choice(known or self._world.nodes)
 
     def _start_write(self) -> None:
         if self._asked is not None and self._scheduler.rng.random() < 0.2:

@@ -148,6 +148,11 @@ class SimulatedDisk:
         self._unsynced_log = bytearray()
         self._broken = False
 
+    @property
+    def durable_raft_rows(self) -> OrderedRows:
+        """The log's rows that a power cut now would leave, whatever becomes of what is not synced."""
+        return self._durable[RAFT]
+
     def get(self, key: bytes, /) -> bytes | None:
         return self.families[STATE].get(key)
 

@@ -10,12 +10,15 @@ import random
 from dataclasses import dataclass
 
 from consensus import limits
+from consensus.config import Timing
 
 FAULTS = (
     "isolate",
     "split",
     "cut one way",
     "cut a link",
+    "bridge",
+    "hold back",
     "heal",
     "crash",
     "power cut",
@@ -24,6 +27,8 @@ FAULTS = (
     "slow disk",
     "pause",
     "all lose power",
+    "crash after a vote",
+    "transfer",
 )
 
 
@@ -40,7 +45,11 @@ class Weather:
     faults_per_s: float
     weights: tuple[float, ...]
     aim_at_leader: float
+    restart_s_max: float
+    writers: int
+    readers: int
     request_interval_s: float
+    timing: Timing
 
     @classmethod
     def drawn(cls, rng: random.Random, nodes: int) -> Weather:
@@ -54,8 +63,26 @@ class Weather:
             faults_per_s=rng.choice((0.5, 2.0, 4.0)),
             weights=tuple(rng.choice((0.0, 1.0, 3.0)) for _ in FAULTS),
             aim_at_leader=rng.choice((0.0, 0.6, 0.9)),
+            restart_s_max=rng.choice((0.03, 0.2, 1.0)),
+            writers=rng.choice((2, 4, 10)),
+            readers=rng.choice((1, 2, 4)),
             request_interval_s=rng.choice((0.02, 0.06, 0.15)),
+            timing=_timing(rng),
         )
+
+
+def _timing(rng: random.Random) -> Timing:
+    """Quick elections, whatever the defaults are, so that more happens in a virtual second; with narrow
+    timeouts members stand in step, and votes are split."""
+    return Timing(
+        heartbeat_s=0.05,
+        election_s_min=0.3,
+        election_s_max=rng.choice((0.31, 0.6)),
+        leader_fallback_s=rng.choice((0.3, 0.6)),
+        hastened_s_min=0.02,
+        hastened_s_max=rng.choice((0.025, 0.15)),
+        tick_s=0.02,
+    )
 
 
 def small_limits(rng: random.Random) -> dict[str, int]:

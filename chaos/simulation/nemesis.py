@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from chaos.simulation.disk import Fate
@@ -11,8 +14,12 @@ from chaos.simulation.faults import FAULTS, Weather
 from chaos.simulation.network import Network
 from chaos.simulation.node import SimulatedNode
 from chaos.simulation.scheduler import Scheduler
+from chaos.simulation.violation import Violation
+from consensus.errors import ConsensusError, NotLeader, TransferFailed
+from consensus.raft_core import RaftCore
 
 _SLOW_SYNC_S_MAX = 0.3
+_HOLD_S_MAX = 1.5
 
 
 class Everything(Protocol):
@@ -39,6 +46,8 @@ class Nemesis:
             "split": self._split,
             "cut one way": lambda: self._cut(both_ways=False),
             "cut a link": lambda: self._cut(both_ways=True),
+            "bridge": self._bridge,
+            "hold back": self._hold_back,
             "heal": lambda: self._block(()),
             "crash": lambda: self._victim().crash(power_lost=False),
             "power cut": lambda: self._victim().crash(power_lost=True),
@@ -47,12 +56,16 @@ class Nemesis:
             "slow disk": self._slow_disk,
             "pause": lambda: self._victim().pause(self._rng.uniform(0.02, 1.5)),
             "all lose power": self._all_lose_power,
+            "crash after a vote": self._doom_a_voter,
+            "transfer": self._transfer,
         }
+        self._votes_until_crash = 0
         self._plan()
 
     def stop(self) -> None:
         """Ends all faults; nodes that are down come up by themselves."""
         self._stopped = True
+        self._votes_until_crash = 0
         self._world.network.calm()
         self._block(())
         for node in self._world.nodes:
@@ -102,6 +115,20 @@ class Nemesis:
             cut = {(other, victim)}
         self._block(self._world.network.blocked | cut)
 
+    def _bridge(self) -> None:
+        """One node sees all others; they are two halves that do not see each other."""
+        first, *rest = self._rng.sample(self._world.ids, len(self._world.ids))
+        half = set(rest[: len(rest) // 2])
+        self._block((a, b) for a in rest for b in rest if (a in half) != (b in half))
+        self._scheduler.note("network", first, "is the bridge")
+
+    def _hold_back(self) -> None:
+        """What a node sends waits, to one other or to all, and comes when much has changed."""
+        victim, until = self._victim().id, self._scheduler.now + self._rng.uniform(0.1, _HOLD_S_MAX)
+        others = [each for each in self._world.ids if each != victim]
+        for other in others if self._rng.random() < 0.5 else others[:1]:
+            self._world.network.held_until[victim, other] = until
+
     def _block(self, links: Iterable[tuple[str, str]]) -> None:
         """Some senders notice that a link is gone, as TCP sometimes does; all notice that it is back."""
         network = self._world.network
@@ -136,3 +163,48 @@ class Nemesis:
     def _all_lose_power(self) -> None:
         for node in self._world.nodes:
             node.crash(power_lost=True)
+
+    def _doom_a_voter(self) -> None:
+        """Whoever grants one of the next votes goes down as the vote leaves."""
+        self._votes_until_crash = self._rng.choice((1, 1, 2, 3))
+
+    def voted(self, node: SimulatedNode) -> None:
+        """`node` has granted a vote."""
+        if self._votes_until_crash:
+            self._votes_until_crash -= 1
+            if not self._votes_until_crash:
+                power_lost = self._rng.random() < 0.5
+                self._scheduler.after(0.0, lambda: node.crash(power_lost=power_lost))
+
+    # What operators do.
+
+    def _transfer(self) -> None:
+        """To somebody, or to whom the leader chooses; what comes of it is not foreseen."""
+        targets = [None, *self._world.ids]
+        for node in self._world.nodes:
+            if node.leads:
+                node.ask(partial(self._give_away, self._rng.choice(targets)))
+
+    def _give_away(self, target_id: str | None, core: RaftCore) -> None:
+        with suppress(NotLeader, TransferFailed):
+            core.transfer(target_id, _Transfer(self._world.counts))
+
+
+@dataclass(slots=True)
+class _Transfer:
+    """The completion of a leadership transfer, which counts what came of it."""
+
+    counts: Counter[str]
+    told: bool = False
+
+    def done(self) -> bool:
+        return self.told
+
+    def set_result(self, result: object) -> None:
+        self.told = True
+        self.counts["transferred"] += 1
+
+    def set_exception(self, error: ConsensusError) -> None:
+        if not isinstance(error, TransferFailed):
+            raise Violation(f"an operator was told {error!r}")
+        self.told = True

@@ -27,6 +27,8 @@ class Network:
         self.delay_s_max = weather.delay_s_max
         self.late_rate = weather.late_rate
         self.blocked: frozenset[tuple[str, str]] = frozenset()
+        # Links on which messages wait, as on a stalled connection, and until when.
+        self.held_until: dict[tuple[str, str], float] = {}
         self.dropped = 0
         self._scheduler = scheduler
         self._deliver = deliver
@@ -39,11 +41,12 @@ class Network:
             self._scheduler.note(source, f"-> {target} lost", message)
             return
         body = encode(message)
+        held_s = max(0.0, self.held_until.get((source, target), 0.0) - self._scheduler.now)
         for _ in range(2 if rng.random() < self.duplication else 1):
             delay_s = rng.uniform(_DELAY_S_MIN, self.delay_s_max)
             if rng.random() < self.late_rate:
                 delay_s *= _LATE_FACTOR
-            self._scheduler.after(after_s + delay_s, lambda: self._arrive(source, target, body))
+            self._scheduler.after(max(after_s, held_s) + delay_s, lambda: self._arrive(source, target, body))
 
     def _arrive(self, source: str, target: str, body: bytes) -> None:
         if (source, target) in self.blocked:
@@ -54,4 +57,5 @@ class Network:
     def calm(self) -> None:
         """No more faults."""
         self.loss = self.duplication = self.late_rate = 0.0
+        self.held_until = {}
         self.delay_s_max = 0.002

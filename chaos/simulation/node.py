@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from chaos.simulation.disk import DiskFailed, Fate, PowerLost, SimulatedDisk
-from chaos.simulation.promises import Promises, Violation
+from chaos.simulation.promises import Promises
 from chaos.simulation.scheduler import Scheduler
+from chaos.simulation.violation import Violation
 from consensus.config import Role, Timing
 from consensus.log import DurableLog
 from consensus.messages import Message
@@ -17,8 +18,6 @@ from node.stamps import Stamps
 from storage.machine import LedgerMachine
 from storage.outcomes import Outcome
 
-# Quick elections, whatever the defaults are: more happens in a virtual second.
-TIMING = Timing(heartbeat_s=0.05, election_s_min=0.3, election_s_max=0.6, leader_fallback_s=0.6, tick_s=0.02)
 _START_US = 1_790_000_000_000_000
 _SYNC_S_MAX = 0.003
 
@@ -58,7 +57,7 @@ class _CheckedMachine:
 class SimulatedNode:
     """What survives crashes (the disk, the clock's error), and the core while it runs."""
 
-    def __init__(self, node_id: str, world: Surroundings, clock_rate: float) -> None:
+    def __init__(self, node_id: str, world: Surroundings, clock_rate: float, timing: Timing) -> None:
         rng = world.scheduler.rng
         self.id = node_id
         self.core: RaftCore | None = None
@@ -70,6 +69,7 @@ class SimulatedNode:
         self.stamps = Stamps(self._wall_clock_ns, rng.randbytes)
         self._world = world
         self._scheduler = world.scheduler
+        self._timing = timing
         self._clock_rate = clock_rate
         self._clock_error_s = rng.uniform(-2.0, 2.0)
         # Inside a call, how long its syncs have taken; between calls, until when the node is not looking.
@@ -113,7 +113,7 @@ class SimulatedNode:
                 self._world.ids,
                 log=DurableLog(self.disk.raft_rows),
                 state_machine=machine,
-                timing=TIMING,
+                timing=self._timing,
                 clock=self._clock,
                 rng=self._scheduler.rng,
             )
@@ -150,7 +150,7 @@ class SimulatedNode:
     # What comes in.
 
     def _plan_tick(self, core: RaftCore) -> None:
-        delay_s = TIMING.tick_s * self._scheduler.rng.uniform(0.8, 1.3) / self._clock_rate
+        delay_s = self._timing.tick_s * self._scheduler.rng.uniform(0.8, 1.3) / self._clock_rate
         self._scheduler.after(delay_s, lambda: self._put(core, lambda: self._plan_tick(core)))
 
     def receive(self, sender_id: str, message: Message) -> None:

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from chaos.simulation.disk import STATE, Row, SimulatedDisk
+from chaos.simulation.evidence import Evidence
 from chaos.simulation.model import Answer, Model, Place, Shown
+from chaos.simulation.violation import Violation
 from consensus.raft_core import RaftCore
 from consensus.record import Kind, kind_of, payload_of
 from storage.commands import Command, Transact, decode_group
@@ -21,10 +23,6 @@ from storage.machine import LedgerMachine
 from storage.outcomes import Committed, LedgerChanged, Outcome
 
 _ENTRIES_OF_A_LEADER_CHECKED_MAX = 256
-
-
-class Violation(Exception):
-    """A promise was broken."""
 
 
 class _Applied(NamedTuple):
@@ -37,10 +35,12 @@ class _Applied(NamedTuple):
 class Promises:
     """What one history has shown so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
         self.leaders: dict[int, str] = {}
         self.committed: dict[int, bytes] = {}
         self.committed_index = 0
+        self.committed_term = 0
         self.applied: dict[int, _Applied] = {}
         self.acknowledged: list[tuple[int, bytes]] = []
         # The newest entry that some client knows of: what begins now comes after it.
@@ -85,6 +85,7 @@ class Promises:
             raise Violation(f"{core.node_id} uncommitted {commit_index} down to {core.commit_index}")
         if core.leads and core.term not in self.leaders:
             self.leaders[core.term] = core.node_id
+            self._evidence.check_elected(core.node_id, core.term)
             self._check_leader(core)
         elif core.leads and self.leaders[core.term] != core.node_id:
             raise Violation(f"{core.node_id} and {self.leaders[core.term]} both lead term {core.term}")
@@ -93,6 +94,8 @@ class Promises:
 
     def check_entries(self, core: RaftCore, rows: Sequence[Row]) -> None:
         """Log matching: one (index, term), one entry, and the same entry before it; by induction one past."""
+        if self.committed_index:
+            self._evidence.check_safe(self.committed_index, self.committed_term)
         for key, record in rows:
             if not key.startswith(b"e"):
                 continue
@@ -120,7 +123,10 @@ class Promises:
         first = max(first, core.log.first_index)
         if first <= core.commit_index:
             self._check_same(core, first, core.commit_index, "committed and")
-            self.committed_index = max(self.committed_index, core.commit_index)
+            if core.commit_index > self.committed_index:
+                self.committed_index = core.commit_index
+                self.committed_term = core.log.term_at(core.commit_index) or 0
+                self._evidence.check_safe(self.committed_index, self.committed_term)
 
     def _check_same(self, core: RaftCore, first: int, last: int, what: str) -> None:
         if first > last:

@@ -6,23 +6,24 @@ from collections import Counter
 from dataclasses import dataclass
 
 from chaos.simulation.client import Client
+from chaos.simulation.disk import SimulatedDisk
+from chaos.simulation.evidence import Evidence
 from chaos.simulation.faults import SmallLimits, Weather, small_limits
 from chaos.simulation.nemesis import Nemesis
 from chaos.simulation.network import Network
 from chaos.simulation.node import SimulatedNode
-from chaos.simulation.promises import Promises, Violation
+from chaos.simulation.promises import Promises
 from chaos.simulation.scheduler import Scheduler, Sink
+from chaos.simulation.violation import Violation
 from chaos.simulation.workload import Workload
-from consensus.errors import TooManyProposals
-from consensus.messages import Message
+from consensus.errors import NotLeader, TooManyProposals
+from consensus.messages import Message, VoteResponse
 from consensus.raft_core import RaftCore
 from storage.commands import DropLedger, encode_group
 
 _STEP_S = 0.02
 _RECOVERY_S_MAX = 20.0
-_RESTART_S = (0.02, 1.0)
-_WRITERS = 4
-_READERS = 2
+_RESTART_S_MIN = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,27 +58,31 @@ class World:
         self.weather = Weather.drawn(rng, nodes)
         self.limits = small_limits(rng)
         self.scheduler.note("world", f"seed={seed} nodes={nodes} {self.weather} {self.limits}")
-        self.promises = Promises()
+        disks: dict[str, SimulatedDisk] = {}
+        self.evidence = Evidence(disks)
+        self.promises = Promises(self.evidence)
         self.counts: Counter[str] = Counter()
+        self._nemesis: Nemesis | None = None
         self.ids = [f"n{number}" for number in range(nodes)]
         self.network = Network(self.scheduler, self.weather, self._deliver)
         self.nodes = [
-            SimulatedNode(node_id, self, rate)
+            SimulatedNode(node_id, self, rate, self.weather.timing)
             for node_id, rate in zip(self.ids, self.weather.clock_rates, strict=True)
         ]
+        disks.update((node.id, node.disk) for node in self.nodes)
 
     def run(self) -> None:
         """Faults and work, then peace, in which everybody must agree. Raises Violation."""
         for node in self.nodes:
             node.start()
         workload = Workload(self.scheduler.rng)
-        interval_s = self.weather.request_interval_s
+        weather, interval_s = self.weather, self.weather.request_interval_s
         clients = [
-            Client(f"client{number}", self, workload, interval_s, reads_only=number >= _WRITERS)
-            for number in range(_WRITERS + _READERS)
+            Client(f"client{number}", self, workload, interval_s, reads_only=number >= weather.writers)
+            for number in range(weather.writers + weather.readers)
         ]
-        nemesis = Nemesis(self, self.weather)
-        self.scheduler.advance(self.weather.seconds)
+        nemesis = self._nemesis = Nemesis(self, weather)
+        self.scheduler.advance(weather.seconds)
         nemesis.stop()
         for client in clients:
             client.stopped = True
@@ -89,6 +94,7 @@ class World:
         return self.counts + Counter(
             events=self.scheduler.events,
             leaders=len(promises.leaders),
+            contested=self.evidence.contested_terms(),
             committed=promises.committed_index,
             crashes=sum(node.crashes for node in self.nodes),
             dropped=self.network.dropped,
@@ -126,13 +132,16 @@ class World:
         last = _Last()
         try:
             last.index = core.propose(encode_group([DropLedger("nothing")]), last)
-        except TooManyProposals:
+        except (NotLeader, TooManyProposals):  # NotLeader: it is giving its place away.
             return None
         return last
 
     # The nodes' surroundings.
 
     def send(self, source: str, target: str, message: Message, after_s: float) -> None:
+        self.evidence.check_message(source, target, message)
+        if self._nemesis is not None and isinstance(message, VoteResponse) and message.granted:
+            self._nemesis.voted(self.nodes[self.ids.index(source)])
         self.network.send(source, target, message, after_s)
 
     def _deliver(self, source: str, target: str, message: Message) -> None:
@@ -143,7 +152,7 @@ class World:
         for other in self._others(node):
             if self.scheduler.rng.random() < 0.5:
                 other.peer_disconnected(node.id)
-        self.scheduler.after(self.scheduler.rng.uniform(*_RESTART_S), node.start)
+        self.scheduler.after(self.scheduler.rng.uniform(_RESTART_S_MIN, self.weather.restart_s_max), node.start)
 
     def came_up(self, node: SimulatedNode) -> None:
         """New links, in both directions."""
