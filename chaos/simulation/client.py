@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from chaos.simulation.faults import Weather
 from chaos.simulation.model import Place, Shown
 from chaos.simulation.node import SimulatedNode
 from chaos.simulation.promises import Promises
@@ -24,6 +25,7 @@ from storage.errors import TableDropped, TableUnknown
 from storage.view import View
 
 _TIMEOUT_S = (0.05, 0.5)
+_BURST_RATE = 0.05
 
 
 class Everything(Protocol):
@@ -68,9 +70,13 @@ class _Write(_Call):
 @dataclass(slots=True)
 class _Read(_Call):
     place: Place = ("", "", "")
+    core: RaftCore | None = None
+    commit_index: int = 0
 
     def set_result(self, result: object) -> None:
         self.finished = True
+        if self.core is not None and self.core.applied_index < self.commit_index:
+            raise Violation(f"a read at {self.core.applied_index} began when {self.commit_index} was committed")
         shown = _shown_by(self.node, self.place)
         self.client.promises.check_read(self.place, self.node.machine.applied_index, self.floor, shown)
         self.client.read(self, shown)
@@ -95,14 +101,15 @@ class Client:
     """Asks one node after the other."""
 
     def __init__(
-        self, name: str, world: Everything, workload: Workload, interval_s: float, *, reads_only: bool
+        self, name: str, world: Everything, workload: Workload, weather: Weather, *, reads_only: bool
     ) -> None:
         self.name = name
         self.promises = world.promises
         self._world = world
         self._scheduler = world.scheduler
         self._workload = workload
-        self._interval_s = interval_s
+        self._interval_s = weather.request_interval_s
+        self._burst = weather.burst
         self._reads_only = reads_only
         self._node = self._scheduler.rng.choice(world.nodes)
         self._call: _Call | None = None
@@ -129,6 +136,9 @@ class Client:
         self._deadline = now + self._scheduler.rng.uniform(*_TIMEOUT_S)
         if self._reads_only and self._scheduler.rng.random() < 0.5:
             self._go_elsewhere()
+        if not self._reads_only and self._scheduler.rng.random() < _BURST_RATE:
+            for _ in range(self._burst):
+                self._propose(self._workload.request())
         if self._reads_only or (self._asked is None and self._scheduler.rng.random() < 0.2):
             self._start_read()
         else:
@@ -144,10 +154,12 @@ class Client:
     def _start_write(self) -> None:
         if self._asked is not None and self._scheduler.rng.random() < 0.2:
             self._asked = None  # Gives up, and never learns what became of it.
-        asked = self._asked = self._asked or self._workload.request()
+        self._asked = self._asked or self._workload.request()
+        self._call = self._propose(self._asked)
+
+    def _propose(self, asked: Make) -> _Write:
         node = self._node
         write = _Write(self, node, self.promises.shown_index)
-        self._call = write
 
         def propose(core: RaftCore) -> None:
             # The floor is taken when the request begins; that it is later at the node only makes it stricter.
@@ -157,6 +169,7 @@ class Client:
             self._scheduler.note(node.id, f"appends {write.index} for {self.name}", write.payload)
 
         self._ask(node, propose, write)
+        return write
 
     def _start_read(self) -> None:
         node = self._node
@@ -165,6 +178,7 @@ class Client:
 
         def begin(core: RaftCore) -> None:
             read.floor = self.promises.shown_index
+            read.core, read.commit_index = core, core.commit_index
             core.read(read)
 
         self._ask(node, begin, read)

@@ -25,6 +25,7 @@ Change: TypeAlias = tuple[int, int, bytes, bytes]
 
 _PUT, _DELETE, _DELETE_RANGE = range(3)
 STATE, RAFT = range(2)
+_ENTRIES_GO = (RAFT, _DELETE_RANGE)
 _HEADER_SIZE_BYTES = 8
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Change]).decode
@@ -132,11 +133,11 @@ class SimulatedCursor:
 class SimulatedDisk:
     """One node's disk; satisfies `storage.disk.Disk`, and `raft_rows` the log's `LogStore`.
 
-    `fate` is asked before each write, with whether it is synced. `on_raft_rows` sees the rows of each batch
+    `fate` is asked before each write, with whether it is synced and whether it deletes entries of the log. `on_raft_rows` sees the rows of each batch
     of the log that came through.
     """
 
-    def __init__(self, rng: random.Random, fate: Callable[[bool], Fate]) -> None:
+    def __init__(self, rng: random.Random, fate: Callable[[bool, bool], Fate]) -> None:
         self.families = (OrderedRows(), OrderedRows())
         self.raft_rows = SimulatedRaftRows(self)
         self.last_record = b""
@@ -172,7 +173,7 @@ class SimulatedDisk:
         """One record of the write-ahead log. Raises DiskFailed and PowerLost; the node is then down."""
         if self._broken:
             raise DiskFailed("the disk failed before")
-        fate = self._fate(sync)
+        fate = self._fate(sync, any(change[:2] == _ENTRIES_GO for change in changes))
         body = _encode(changes)
         record = len(body).to_bytes(4, "big") + zlib.crc32(body).to_bytes(4, "big") + body
         self._unsynced_log += record

@@ -15,6 +15,7 @@ from chaos.simulation.disk import OrderedRows, SimulatedDisk
 from chaos.simulation.violation import Violation
 from consensus.log import entry_key
 from consensus.messages import AppendResponse, Message, PreVote, PreVoteResponse, RequestVote, VoteResponse
+from consensus.raft_core import RaftCore
 
 # The rows as consensus/log.py lays them out, read here once more and by themselves.
 _BOUNDS = struct.Struct(">IBQQQ")
@@ -34,6 +35,7 @@ class Evidence:
     def __init__(self, disks: Mapping[str, SimulatedDisk]) -> None:
         self._disks = disks
         self._votes: dict[tuple[str, int], str] = {}
+        self._matched: dict[tuple[str, int, str], int] = {}
 
     # Messages.
 
@@ -68,6 +70,12 @@ class Evidence:
         if len(self._disks) > 1 and 2 * len(voters) <= len(self._disks):
             raise Violation(f"{leader} leads term {term} with no other votes than of {', '.join(voters)}")
 
+    def check_restarted(self, core: RaftCore) -> None:
+        """Raises Violation when a node that starts does not know whom it voted for (thesis section 3.8)."""
+        vote = self._votes.get((core.node_id, core.term))
+        if vote is not None and core.log.voted_for != vote:
+            raise Violation(f"{core.node_id} has forgotten that it voted for {vote} in term {core.term}")
+
     def contested_terms(self) -> int:
         """In how many terms two members got a vote."""
         candidates: dict[int, set[str]] = {}
@@ -76,6 +84,26 @@ class Evidence:
         return sum(len(each) > 1 for each in candidates.values())
 
     # Commits.
+
+    def check_leader(self, core: RaftCore) -> None:
+        """Raises Violation when a leader believes of a follower that it holds what it does not hold (thesis
+        section 3.5), unless a later leader has taken it away."""
+        for peer_id in self._disks:
+            match_index = core.match_index(peer_id) or 0
+            place = core.node_id, core.term, peer_id
+            if match_index <= self._matched.get(place, 1):
+                continue
+            self._matched[place] = match_index
+            rows, term = self._disks[peer_id].durable_raft_rows, core.log.term_at(match_index)
+            if term is not None and _hard_state(rows)[0] <= core.term and not _holds(rows, match_index, term):
+                raise Violation(f"{core.node_id} believes that {peer_id} holds entry {match_index} of term {term}")
+
+    def check_applied(self, node_id: str, index: int) -> None:
+        """Raises Violation when a node applies what is not on its own disk: a restart would find a state
+        machine that is ahead of the log."""
+        last_index = _log_end(self._disks[node_id].durable_raft_rows).index
+        if index > last_index:
+            raise Violation(f"{node_id} applies entry {index}; its disk ends at {last_index}")
 
     def check_safe(self, index: int, term: int) -> None:
         """Raises Violation when somebody whose log lacks the committed entry (index, term) could be elected.

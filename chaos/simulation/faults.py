@@ -28,6 +28,7 @@ FAULTS = (
     "pause",
     "all lose power",
     "crash after a vote",
+    "fell new leaders",
     "transfer",
 )
 
@@ -48,6 +49,7 @@ class Weather:
     restart_s_max: float
     writers: int
     readers: int
+    burst: int
     request_interval_s: float
     timing: Timing
 
@@ -60,12 +62,13 @@ class Weather:
             delay_s_max=rng.choice((0.002, 0.01, 0.03)),
             late_rate=rng.choice((0.0, 0.02, 0.1)),
             clock_rates=tuple(rng.choice((1.0, 1.0, rng.uniform(0.85, 1.2))) for _ in range(nodes)),
-            faults_per_s=rng.choice((0.5, 2.0, 4.0)),
+            faults_per_s=rng.choice((0.5, 2.0, 4.0, 8.0)),
             weights=tuple(rng.choice((0.0, 1.0, 3.0)) for _ in FAULTS),
             aim_at_leader=rng.choice((0.0, 0.6, 0.9)),
             restart_s_max=rng.choice((0.03, 0.2, 1.0)),
             writers=rng.choice((2, 4, 10)),
             readers=rng.choice((1, 2, 4)),
+            burst=rng.choice((0, 0, 30)),
             request_interval_s=rng.choice((0.02, 0.06, 0.15)),
             timing=_timing(rng),
         )

@@ -20,6 +20,8 @@ from consensus.raft_core import RaftCore
 
 _SLOW_SYNC_S_MAX = 0.3
 _HOLD_S_MAX = 1.5
+_REIGN_S_MAX = 0.06
+_QUICK_RESTART_S = 0.005
 
 
 class Everything(Protocol):
@@ -48,7 +50,7 @@ class Nemesis:
             "cut a link": lambda: self._cut(both_ways=True),
             "bridge": self._bridge,
             "hold back": self._hold_back,
-            "heal": lambda: self._block(()),
+            "heal": self._heal,
             "crash": lambda: self._victim().crash(power_lost=False),
             "power cut": lambda: self._victim().crash(power_lost=True),
             "crash at a write": lambda: self._doom(Fate.POWER_LOST),
@@ -57,19 +59,22 @@ class Nemesis:
             "pause": lambda: self._victim().pause(self._rng.uniform(0.02, 1.5)),
             "all lose power": self._all_lose_power,
             "crash after a vote": self._doom_a_voter,
+            "fell new leaders": self._doom_leaders,
             "transfer": self._transfer,
         }
         self._votes_until_crash = 0
+        self._leaders_to_fell = 0
         self._plan()
 
     def stop(self) -> None:
         """Ends all faults; nodes that are down come up by themselves."""
         self._stopped = True
-        self._votes_until_crash = 0
+        self._votes_until_crash = self._leaders_to_fell = 0
         self._world.network.calm()
         self._block(())
         for node in self._world.nodes:
             node.writes_until_fate = 0
+            node.fate_after_deletion = False
             node.sync_s_max = 0.001
 
     def _plan(self) -> None:
@@ -129,6 +134,12 @@ class Nemesis:
         for other in others if self._rng.random() < 0.5 else others[:1]:
             self._world.network.held_until[victim, other] = until
 
+    def _heal(self) -> None:
+        """Sometimes who comes back is to lead at once, with everything still to be applied."""
+        self._block(())
+        if self._rng.random() < 0.3:
+            self._scheduler.after(self._rng.uniform(0.0, 0.1), self._transfer)
+
     def _block(self, links: Iterable[tuple[str, str]]) -> None:
         """Some senders notice that a link is gone, as TCP sometimes does; all notice that it is back."""
         network = self._world.network
@@ -149,6 +160,8 @@ class Nemesis:
         node = self._victim()
         node.next_fate = fate
         node.writes_until_fate = self._rng.choice((1, 1, 2, 5, 20))
+        if self._rng.random() < 0.4:
+            node.fate_after_deletion, node.writes_until_fate = True, self._rng.choice((1, 2))
         self._scheduler.note(node.id, f"{fate.value} at write", node.writes_until_fate)
 
     def _slow_disk(self) -> None:
@@ -165,7 +178,7 @@ class Nemesis:
             node.crash(power_lost=True)
 
     def _doom_a_voter(self) -> None:
-        """Whoever grants one of the next votes goes down as the vote leaves."""
+        """Whoever grants one of the next votes goes down as the vote leaves, and is soon asked again."""
         self._votes_until_crash = self._rng.choice((1, 1, 2, 3))
 
     def voted(self, node: SimulatedNode) -> None:
@@ -175,15 +188,34 @@ class Nemesis:
             if not self._votes_until_crash:
                 power_lost = self._rng.random() < 0.5
                 self._scheduler.after(0.0, lambda: node.crash(power_lost=power_lost))
+                self._scheduler.after(_QUICK_RESTART_S, node.start)
+
+    def _doom_leaders(self) -> None:
+        """The next leaders go down, or are cut off, before much has come of them: figure 3.7 of the thesis."""
+        self._leaders_to_fell = self._rng.choice((1, 3))
+
+    def elected(self, node: SimulatedNode) -> None:
+        """`node` leads."""
+        if self._leaders_to_fell:
+            self._leaders_to_fell -= 1
+            falls: tuple[Callable[[], None], ...] = (
+                lambda: node.crash(power_lost=True),
+                lambda: node.pause(self._rng.uniform(0.3, 1.5)),
+                lambda: self._separate({node.id}),
+            )
+            self._scheduler.after(self._rng.uniform(0.0, _REIGN_S_MAX), self._rng.choice(falls))
 
     # What operators do.
 
     def _transfer(self) -> None:
-        """To somebody, or to whom the leader chooses; what comes of it is not foreseen."""
+        """To somebody, to who applied least, or to whom the leader chooses; what comes of it is not
+        foreseen."""
         targets = [None, *self._world.ids]
+        behind = min(self._world.nodes, key=lambda node: node.core.applied_index if node.core else 1 << 60)
         for node in self._world.nodes:
             if node.leads:
-                node.ask(partial(self._give_away, self._rng.choice(targets)))
+                target_id = self._rng.choice((behind.id, self._rng.choice(targets)))
+                node.ask(partial(self._give_away, target_id))
 
     def _give_away(self, target_id: str | None, core: RaftCore) -> None:
         with suppress(NotLeader, TransferFailed):

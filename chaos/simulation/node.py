@@ -32,6 +32,7 @@ class Surroundings(Protocol):
     def send(self, source: str, target: str, message: Message, after_s: float) -> None: ...
     def went_down(self, node: SimulatedNode) -> None: ...
     def came_up(self, node: SimulatedNode) -> None: ...
+    def elected(self, node: SimulatedNode) -> None: ...
 
 
 class _CheckedMachine:
@@ -65,6 +66,7 @@ class SimulatedNode:
         self.sync_s_max = _SYNC_S_MAX
         self.writes_until_fate = 0
         self.next_fate = Fate.DONE
+        self.fate_after_deletion = False
         self.crashes = 0
         self.stamps = Stamps(self._wall_clock_ns, rng.randbytes)
         self._world = world
@@ -89,10 +91,11 @@ class SimulatedNode:
     def _wall_clock_ns(self) -> int:
         return int(_START_US + (self._clock() + self._clock_error_s) * 1e6) * 1000
 
-    def _fate(self, synced: bool) -> Fate:
+    def _fate(self, synced: bool, deletes: bool) -> Fate:
         if synced:
             self._lag_s += self._scheduler.rng.uniform(0.0001, self.sync_s_max)
-        if self.writes_until_fate:
+        self.fate_after_deletion &= not deletes
+        if self.writes_until_fate and not self.fate_after_deletion:
             self.writes_until_fate -= 1
             if not self.writes_until_fate:
                 return self.next_fate
@@ -208,12 +211,14 @@ class SimulatedNode:
         role, commit_index = core.role, core.commit_index
         # What is sent in one step is on the wire even if the disk fails in the next.
         for outgoing in core.settle():
+            self._world.promises.check(core)
             for target, messages in outgoing:
                 for message in messages:
                     self._world.send(self.id, target, message, self._lag_s)
-        self._world.promises.check(core)
         if core.role is not role:
             self._scheduler.note(self.id, f"is {Role(core.role).name.lower()}", f"term={core.term}")
+            if core.leads:
+                self._world.elected(self)
         if core.commit_index != commit_index:
             self._scheduler.note(self.id, "commits", core.commit_index)
 

@@ -58,6 +58,7 @@ class Promises:
         """A node that begins again may know less of what is committed, but not of terms it has settled."""
         _, term = self._seen.get(core.node_id, (0, 0))
         self._seen[core.node_id] = (0, term)
+        self._evidence.check_restarted(core)
         self.check_entries(core, list(disk.raft_rows.scan(b"e", b"f")))
         applied = self.applied.get(machine.applied_index)
         if applied is not None and applied.state_hash != state_hash(machine):
@@ -89,6 +90,10 @@ class Promises:
             self._check_leader(core)
         elif core.leads and self.leaders[core.term] != core.node_id:
             raise Violation(f"{core.node_id} and {self.leaders[core.term]} both lead term {core.term}")
+        if core.leads:
+            self._evidence.check_leader(core)
+            if core.commit_index > commit_index and core.log.term_at(core.commit_index) != core.term:
+                raise Violation(f"{core.node_id} commits entry {core.commit_index} of an older term")
         self._check_committed(core, commit_index + 1)
         self._seen[core.node_id] = (core.commit_index, core.term)
 
@@ -148,6 +153,7 @@ class Promises:
         machine: LedgerMachine,
     ) -> None:
         """Every replica applies the same entry at an index, answers the same and writes the same bytes."""
+        self._evidence.check_applied(node_id, index)
         found = _Applied(payload, hashlib.sha256(written).digest(), outcomes, state_hash(machine))
         known = self.applied.get(index)
         if known is None:

@@ -76,9 +76,9 @@ class World:
         for node in self.nodes:
             node.start()
         workload = Workload(self.scheduler.rng)
-        weather, interval_s = self.weather, self.weather.request_interval_s
+        weather = self.weather
         clients = [
-            Client(f"client{number}", self, workload, interval_s, reads_only=number >= weather.writers)
+            Client(f"client{number}", self, workload, weather, reads_only=number >= weather.writers)
             for number in range(weather.writers + weather.readers)
         ]
         nemesis = self._nemesis = Nemesis(self, weather)
@@ -152,7 +152,8 @@ class World:
         for other in self._others(node):
             if self.scheduler.rng.random() < 0.5:
                 other.peer_disconnected(node.id)
-        self.scheduler.after(self.scheduler.rng.uniform(_RESTART_S_MIN, self.weather.restart_s_max), node.start)
+        restart_s = self.scheduler.rng.uniform(_RESTART_S_MIN, self.weather.restart_s_max)
+        self.scheduler.after(restart_s, node.start)
 
     def came_up(self, node: SimulatedNode) -> None:
         """New links, in both directions."""
@@ -161,6 +162,10 @@ class World:
         for node_id in self.ids:
             if node_id != node.id and node.core is not None:
                 node.core.peer_connected(node_id)
+
+    def elected(self, node: SimulatedNode) -> None:
+        if self._nemesis is not None:
+            self._nemesis.elected(node)
 
     def _others(self, node: SimulatedNode) -> list[RaftCore]:
         return [each.core for each in self.nodes if each is not node and each.core is not None]
