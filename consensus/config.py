@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from consensus import limits
+from consensus.membership import Member, Membership
 
 
 class Role(enum.IntEnum):
@@ -18,12 +20,20 @@ class Role(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One voter of the cluster. `host` and `port` are where the other members dial it."""
+    """One server of the cluster. `host` and `port` are where the others dial it; `http` as in Member."""
 
     id: str
     host: str
     port: int
     zone: str = ""
+    http: str = ""
+
+
+class Address(NamedTuple):
+    """Where a server is dialled."""
+
+    host: str
+    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +70,37 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplicaConfig:
-    """One member of one Raft group. `peers` lists every voter, this one included.
+class CatchUp:
+    """How members that lag are brought up. `rate_bytes_s` bounds what a leader sends them, over all, besides
+    what is new; entries are kept for them up to `log_retained_size_bytes`. Raises ValueError."""
 
-    `listen_host` and `listen_port` default to this member's entry in `peers`. Raises ValueError.
+    rate_bytes_s: int = limits.CATCH_UP_RATE_BYTES_S
+    log_retained_size_bytes: int = limits.LOG_RETAINED_SIZE_BYTES_MAX
+
+    def __post_init__(self) -> None:
+        if self.rate_bytes_s <= 0 or self.log_retained_size_bytes <= 0:
+            raise ValueError("rate_bytes_s and log_retained_size_bytes must be positive")
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaConfig:
+    """One member of one Raft group. `peers` lists the servers, this one included.
+
+    They are the voters of a cluster whose log is empty; from its first entry on, the log says who is a member
+    (membership.py), and `peers` are only further addresses to dial and to accept. With `join` they never are
+    more than that: a server with an empty log then waits until a leader has added it.
+
+    `listen_host` and `listen_port` default to this server's entry in `peers`. Raises ValueError.
     """
 
     cluster: str
     node_id: str
     peers: tuple[Peer, ...]
     timing: Timing = field(default_factory=Timing)
+    catch_up: CatchUp = field(default_factory=CatchUp)
     listen_host: str | None = None
     listen_port: int | None = None
+    join: bool = False
 
     def __post_init__(self) -> None:
         ids = [peer.id for peer in self.peers]
@@ -89,23 +118,54 @@ class ReplicaConfig:
         return next(peer for peer in self.peers if peer.id == self.node_id)
 
     @property
-    def other_peers(self) -> tuple[Peer, ...]:
-        return tuple(peer for peer in self.peers if peer.id != self.node_id)
+    def bootstrap(self) -> Membership:
+        """The membership of an empty log."""
+        if self.join:
+            return Membership()
+        members = [Member(peer.id, peer.zone, peer.host, peer.port, peer.http) for peer in self.peers]
+        return Membership(tuple(sorted(members, key=lambda each: each.id)))
+
+    def addresses(self, *memberships: Membership) -> dict[str, Address]:
+        """Where to dial the others: the members of `memberships`, and the peers who are not retired in them.
+
+        A peer's address counts before a member's: it is what somebody has written down for this very node,
+        and the only one that can be corrected when a server has moved.
+        """
+        found = {each.id: Address(each.host, each.port) for known in memberships for each in known.members}
+        retired = {each for known in memberships for each in known.retired}
+        for peer in self.peers:
+            if peer.id in found or peer.id not in retired:
+                found[peer.id] = Address(peer.host, peer.port)
+        found.pop(self.node_id, None)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class MemberStatus:
-    """One member as this node sees it. `match_index` is known to the leader only."""
+    """One member as this node sees it.
+
+    Known to the leader only, and otherwise None or False: `match_index`, the last entry that it is known to
+    hold; `caught_up`, whether that is near enough to the end of the log for a vote; `last_heard_s`, the
+    seconds since it last answered (0 for the leader itself); `snapshotting`, whether it is sent a snapshot.
+    """
 
     id: str
     zone: str
     match_index: int | None
     connected: bool
+    voter: bool = True
+    caught_up: bool = False
+    last_heard_s: float | None = None
+    snapshotting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStatus:
-    """A replica at one moment."""
+    """A replica at one moment.
+
+    `membership_index` is the entry that says who the `members` are, 0 for the peers of an empty log;
+    `change_pending`, whether that entry is not yet known to be committed.
+    """
 
     node_id: str
     role: Role
@@ -116,3 +176,5 @@ class ReplicaStatus:
     first_index: int
     last_index: int
     members: tuple[MemberStatus, ...]
+    membership_index: int = 0
+    change_pending: bool = False

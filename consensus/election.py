@@ -6,15 +6,19 @@ PySyncObj works is told in stock.py.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from consensus.config import Role, Timing
 from consensus.log import DurableLog
+from consensus.membership import Membership
 from consensus.messages import PreVote, PreVoteResponse, RequestVote, TimeoutNow, VoteResponse
 from consensus.stock import Node, Outbox, StockEngine, bind_tick, settings, start
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -32,7 +36,9 @@ class _Ballot:
 
 
 class Elections(StockEngine):
-    """One member's term, vote, role and leader.
+    """One member's term, vote, role and leader, and who the others are.
+
+    `bootstrap` is the membership of an empty log, empty for a server that waits to be added.
 
     PySyncObj's own election timer would raise the term before anybody is asked, so it is held back: its
     timeout is infinite, and its deadline is set to the past only once this member may really stand. The
@@ -42,7 +48,7 @@ class Elections(StockEngine):
     def __init__(
         self,
         node_id: str,
-        member_ids: Sequence[str],
+        bootstrap: Membership,
         *,
         log: DurableLog,
         timing: Timing,
@@ -54,13 +60,19 @@ class Elections(StockEngine):
         self._timing = timing
         self._clock = clock
         self._rng = rng
-        self._nodes = {peer_id: Node(peer_id) for peer_id in sorted(member_ids) if peer_id != node_id}
-        self._outbox = Outbox(self._nodes)
+        self._bootstrap = bootstrap
+        self._connected: set[str] = set()
+        self._incarnations: dict[str, bytes] = {}
+        self._reported: dict[str, bytes] = {}
+        self._answered_at: dict[str, float] = {}
+        self._outbox = Outbox()
         self._ballot: _Ballot | None = None
         self._heard_at = -math.inf
         self._election_deadline = math.inf
         conf = settings(timing, self._on_role_changed)
-        start(self, Node(node_id), self._nodes.values(), conf=conf, outbox=self._outbox, log=log, clock=clock)
+        start(self, Node(node_id), conf=conf, outbox=self._outbox, log=log, clock=clock)
+        log.draw_incarnation(rng.randbytes)
+        log.sync()  # What it says in its greetings is on disk before it says so.
         self._stock_tick = bind_tick(self, clock)
         self._settled_at = clock()
         # A member that starts need not wait: if there is a leader, nobody grants it a pre-vote.
@@ -82,6 +94,80 @@ class Elections(StockEngine):
     def leader_id(self) -> str | None:
         leader = self._SyncObj__raftLeader
         return None if leader is None else leader.id
+
+    # Who the others are.
+
+    @property
+    def membership(self) -> Membership:
+        """The latest one in the log, committed or not (thesis section 4.1)."""
+        latest = self._log.memberships.latest
+        return self._bootstrap if latest is None else latest.membership
+
+    @property
+    def membership_index(self) -> int:
+        """Index of the entry that brought it, 0 for the bootstrap's."""
+        latest = self._log.memberships.latest
+        return 0 if latest is None else latest.index
+
+    @property
+    def membership_committed(self) -> bool:
+        return self.membership_index <= self._SyncObj__raftCommitIndex
+
+    @property
+    def committed_membership(self) -> Membership:
+        """The latest one that is known to be committed."""
+        committed = self._log.memberships.at(self._SyncObj__raftCommitIndex)
+        return self._bootstrap if committed is None else committed.membership
+
+    @property
+    def incarnation(self) -> bytes:
+        """Which server the disk makes of this node (membership.py)."""
+        return self._log.incarnation
+
+    def is_connected(self, peer_id: str) -> bool:
+        return peer_id in self._connected
+
+    def peer_greeted(self, peer_id: str, incarnation: bytes) -> None:
+        """`peer_id` has opened a connection, and says which server its disk makes of it; what it says on an
+        earlier one is not heard any more."""
+        self._incarnations[peer_id] = incarnation
+
+    def _counts(self, peer_id: str) -> bool:
+        """Whether what `peer_id` grants and acknowledges is said by the server that the membership names, and
+        not by one with its id and another disk, which has forgotten what the former promised."""
+        member = self.membership.get(peer_id)
+        if member is None or not member.incarnation:
+            return True
+        found = self._incarnations.get(peer_id, b"")
+        if found == member.incarnation:
+            return True
+        if found and self._reported.get(peer_id) != found:
+            self._reported[peer_id] = found
+            logger.warning("%s has another disk than the one that is a member; it is not counted", peer_id)
+        return False
+
+    def _is_voter_of(self, membership: Membership) -> bool:
+        own = membership.get(self.node_id)
+        return own is not None and own.voter and own.incarnation in (b"", self.incarnation)
+
+    def _may_stand(self) -> bool:
+        """Voters only. One that was removed stands until that is committed: it may be the only one whose log
+        is new enough (thesis section 4.2.2 and figure 4.6)."""
+        return self._is_voter_of(self.membership) or (
+            not self.membership_committed and self._is_voter_of(self.committed_membership)
+        )
+
+    def _has_won(self, granted: set[str]) -> bool:
+        """A majority of the voters; this member counts itself if it is one (thesis sections 3.4 and 4.2.2).
+
+        Without a membership entry in the log: all of them. Nobody knows then whose disk is whose, and a
+        member that lost its disk looks like one that never had any; so whoever still has the log must agree.
+        """
+        if self._is_voter_of(self.membership):
+            granted = granted | {self.node_id}
+        if self._log.memberships.latest is None:
+            return self.membership.voter_ids <= granted
+        return self.membership.has_quorum(granted)
 
     # Terms and roles.
 
@@ -158,15 +244,19 @@ class Elections(StockEngine):
         grace_s = self._timing.heartbeat_s
         self._election_deadline = max(self._election_deadline, now + grace_s)
         heard_at = now - self._timing.leader_fallback_s + grace_s
-        for node, last_heard_at in self._SyncObj__lastResponseTime.items():
-            self._SyncObj__lastResponseTime[node] = max(last_heard_at, heard_at)
+        for peer_id, answered_at in self._answered_at.items():
+            self._answered_at[peer_id] = max(answered_at, heard_at)
 
     # Standing for election.
 
     def _tick(self) -> None:
         """The election timer, then the stock tick, then what a candidate has to ask."""
         if not self.leads and self._clock() >= self._election_deadline:
-            self._begin_pre_vote()
+            if self._may_stand():
+                self._begin_pre_vote()
+            else:
+                self._SyncObj__raftLeader = None
+                self._reset_election_timer()
         self._stock_tick()
         if self._ballot is not None and not self.leads:
             self._campaign(self._ballot)
@@ -197,9 +287,9 @@ class Elections(StockEngine):
         """Thesis section 3.3: requests are repeated until they are answered."""
         if self._clock() - ballot.asked_at >= self._timing.heartbeat_s:
             ballot.asked_at = self._clock()
-            for peer_id, node in self._nodes.items():
-                if peer_id not in ballot.granted and self.isNodeConnected(node):
-                    self._ask(ballot, peer_id)
+            for voter in self.membership.voters:
+                if voter.id not in ballot.granted and voter.id in self._connected:
+                    self._ask(ballot, voter.id)
 
     def _ask_again(self) -> None:
         """With the next tick, whoever has not granted this member's ballot."""
@@ -215,13 +305,20 @@ class Elections(StockEngine):
 
     def _count(self, ballot: _Ballot) -> None:
         """Stock counts answers; a vote that arrives twice must count once (thesis section 3.4)."""
-        votes = 1 + len(ballot.granted)
-        if votes <= (len(self._nodes) + 1) / 2:
+        if not self._has_won(ballot.granted):
             return
         if ballot.pre_vote:
             self._stand(transfer=False)
         else:
-            self._SyncObj__onBecomeLeader()
+            self._become_leader()
+
+    def _SyncObj__onBecomeLeader(self) -> None:
+        """Stock calls this when it makes this member a candidate, because it knows of nobody else's vote."""
+        if self._ballot is not None:
+            self._count(self._ballot)
+
+    def _become_leader(self) -> None:
+        raise NotImplementedError
 
     def _on_pre_vote_response(self, node: Node, message: PreVoteResponse) -> None:
         ballot = self._ballot
@@ -233,6 +330,8 @@ class Elections(StockEngine):
         ballot = self._ballot
         if ballot is None or self.role is not Role.CANDIDATE or message.term != self.term:
             return
+        if self._log.memberships.latest is None and not self._incarnations.get(node.id):
+            return  # The first membership entry will say which disk has voted; so the vote has to.
         if message.granted:
             ballot.granted.add(node.id)
             self._count(ballot)
@@ -242,7 +341,7 @@ class Elections(StockEngine):
 
     def _on_timeout_now(self, node: Node, message: TimeoutNow) -> None:
         """Leadership transfer (thesis section 3.10): the leader wants this member to stand, at once."""
-        if message.term == self.term and self.leader_id == node.id:
+        if message.term == self.term and self.leader_id == node.id and self._may_stand():
             self._stand(transfer=True)
 
     # Voting.

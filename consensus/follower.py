@@ -1,14 +1,18 @@
-"""What a follower does with an append message: the log rules of Raft thesis section 3.5, and nothing else."""
+"""What a follower does with what a leader sends: the log rules of Raft thesis section 3.5, and what it keeps
+of a snapshot (chapter 5)."""
 
 from __future__ import annotations
 
+import zlib
 from typing import NamedTuple
 
-from consensus import record
+from consensus import membership, record
 from consensus.errors import InvariantBroken, MalformedMessage
 from consensus.log import DurableLog
-from consensus.messages import Append
-from consensus.record import RecordCorrupt
+from consensus.membership import MembershipInvalid
+from consensus.messages import Append, InstallSnapshot
+from consensus.record import Kind, RecordCorrupt
+from consensus.snapshot import Snapshot, SnapshotSink
 
 
 class Answer(NamedTuple):
@@ -33,7 +37,9 @@ def terms_of(message: Append) -> list[int]:
     for index, each in enumerate(message.entries, message.prev_index + 1):
         try:
             header = record.check(each)
-        except RecordCorrupt as error:
+            if header.kind is Kind.MEMBERSHIP:
+                membership.decode(record.payload_of(each))
+        except (RecordCorrupt, MembershipInvalid) as error:
             raise MalformedMessage(str(error)) from error
         if header.entry_index != index or not term <= header.entry_term <= message.term:
             raise MalformedMessage(f"a wrong entry in the place of {index}: {header}")
@@ -81,3 +87,47 @@ def _conflict(log: DurableLog, commit_index: int, message: Append) -> Answer | N
     if term is None or prev_index <= commit_index:
         raise InvariantBroken(f"the leader contradicts entry {prev_index}; {commit_index} is committed")
     return Answer(False, prev_index, log.first_index_of_term_at(prev_index), term)
+
+
+def check_chunk(message: InstallSnapshot) -> None:
+    """Checks a chunk against itself and its snapshot. Raises MalformedMessage."""
+    snapshot = message.snapshot
+    if message.offset + len(message.data) > snapshot.size_bytes or snapshot.index == 0:
+        raise MalformedMessage("a chunk beyond the end of its snapshot, or a snapshot of nothing")
+    if snapshot.term > message.term:
+        raise MalformedMessage("the term of the snapshot is above the message's")
+    if zlib.crc32(message.data) != message.checksum:
+        raise MalformedMessage(f"the checksum of the chunk at {message.offset} is wrong")
+
+
+def held_of(log: DurableLog, commit_index: int, snapshot: Snapshot) -> int | None:
+    """Up to where this log is the leader's, if it does not need `snapshot`; None when it does.
+
+    F5. What is committed here is committed for ever; an older snapshot would take it back. F4. With the
+    snapshot's last entry the log has all before it (Log Matching, thesis section 3.5), and what is behind it
+    may have been acknowledged: it is kept.
+    """
+    if snapshot.index <= commit_index:
+        return commit_index
+    return snapshot.index if log.term_at(snapshot.index) == snapshot.term else None
+
+
+class Kept(NamedTuple):
+    """The part of a SnapshotResponse that the sink decides; fields as there."""
+
+    accepted: bool
+    offset: int
+
+
+def keep_chunk(sink: SnapshotSink, message: InstallSnapshot) -> Kept:
+    """Gives the sink the chunk, if it is the next one. Raises SnapshotFailed."""
+    snapshot = message.snapshot
+    offset = sink.offset(snapshot)
+    if message.offset != offset:
+        return Kept(False, offset)
+    if message.data:
+        sink.write(message.data)
+        offset += len(message.data)
+    if offset == snapshot.size_bytes:
+        sink.finish(snapshot)
+    return Kept(True, offset)

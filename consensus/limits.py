@@ -38,8 +38,41 @@ LOG_RETAINED_ENTRIES = 4_096
 LOG_COMPACTION_STEP_ENTRIES = 4_096
 """Deletions smaller than this are not worth a range tombstone."""
 
+LOG_RETAINED_SIZE_BYTES_MAX = 256 << 20
+"""Entries kept for members that lag or are down, by default. Who needs older ones gets a snapshot."""
+
+LOG_PINNED_FACTOR = 8
+"""So many times that size is kept for a member that a snapshot brings up, to go on from where it ends."""
+
+LOG_COMPACTION_STEP_SIZE_BYTES = 8 << 20
+"""Deletions of this size are worth a range tombstone, however few entries they are."""
+
+CATCH_UP_RATE_BYTES_S = 32 << 20
+"""Bytes a second that a leader sends, over all, to members that are far behind."""
+
+SNAPSHOT_CHUNK_SIZE_BYTES = 256 << 10
+SNAPSHOT_CHUNKS_IN_FLIGHT_MAX = 16
+"""Chunks sent to one follower and not yet answered."""
+
+SNAPSHOT_RETRY_S = 10.0
+"""After a snapshot could not be made, or a follower could not keep it."""
+
+SNAPSHOT_ABANDONED_S = 60.0
+"""A snapshot is kept this long for a follower that does not answer."""
+
+MEMBERSHIP_SIZE_BYTES_MAX = 64 << 10
+
 NODE_ID_LENGTH_MAX = 63
 MEMBERS_MAX = 31
+
+CAUGHT_UP_LAG_ENTRIES_MAX = 256
+"""A learner that lacks no more of the log may be promoted."""
+
+RETIRED_IDS_MAX = 1_024
+"""Ids of removed members that a cluster remembers; they are part of every membership entry."""
+
+ADDRESS_LENGTH_MAX = 255
+"""Characters of a host (RFC 1035, section 2.3.4), of an HTTP address, and of a zone."""
 
 FRAME_SIZE_BYTES_MAX = ENTRY_PAYLOAD_SIZE_BYTES_MAX + BATCH_SIZE_BYTES_MAX
 """The largest frame taken from a peer; larger than the largest message that can be built."""

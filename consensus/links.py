@@ -32,8 +32,12 @@ from consensus.tls import certified_uri, member_uri
 class InboundOwner(Protocol):
     """What the listening side does with its connections."""
 
-    def greeted(self, link: Inbound, sender_id: str) -> None:
-        """The stranger turned out to be a member."""
+    def accepts(self, peer_id: str) -> bool:
+        """Whether this is one of the others of the cluster, as far as it is known now."""
+        ...
+
+    def greeted(self, link: Inbound, hello: Hello) -> None:
+        """The stranger turned out to be one of them."""
         ...
 
     def deliver(self, sender_id: str, message: Message) -> None:
@@ -91,7 +95,8 @@ class Inbound(asyncio.Protocol):
     def _certified_member(self, transport: asyncio.BaseTransport) -> str:
         """Raises IdentityRefused when the certificate is not that of another member."""
         uri = certified_uri(transport)
-        if all(uri != member_uri(self._config.cluster, peer.id) for peer in self._config.other_peers):
+        peer_id = uri.removeprefix(member_uri(self._config.cluster, ""))
+        if uri != member_uri(self._config.cluster, peer_id) or not self._owner.accepts(peer_id):
             raise IdentityRefused(f"{uri} is no other member of this cluster")
         return uri
 
@@ -119,14 +124,14 @@ class Inbound(asyncio.Protocol):
         version = common_version(hello)
         if (hello.cluster, hello.target) != (self._config.cluster, self._config.node_id):
             raise MalformedMessage("it looks for another cluster or another node")
-        if all(hello.sender != peer.id for peer in self._config.other_peers):
+        if not self._owner.accepts(hello.sender):
             raise MalformedMessage(f"{hello.sender!r} is no other member of this cluster")
         if self._secured and self._certified_uri != member_uri(hello.cluster, hello.sender):
             raise IdentityRefused(f"it calls itself {hello.sender}, and shows {self._certified_uri}")
         self._sender_id = hello.sender
         self._reader.size_bytes_max = limits.FRAME_SIZE_BYTES_MAX
         self._stop_deadline()
-        self._owner.greeted(self, hello.sender)
+        self._owner.greeted(self, hello)
         if self._transport is not None:
             self._transport.write(frame(encode(Welcome(self._config.node_id, version))))
 
@@ -153,12 +158,12 @@ class Outbound(asyncio.Protocol):
     """The sending end. `welcomed` gets the version that the peer's Welcome names; `closed` is set when the
     connection is gone. What a peer does that a member does not, fails `welcomed`."""
 
-    def __init__(self, config: ReplicaConfig, peer_id: str, *, secured: bool) -> None:
+    def __init__(self, config: ReplicaConfig, peer_id: str, incarnation: bytes, *, secured: bool) -> None:
         loop = asyncio.get_running_loop()
         self.welcomed: asyncio.Future[int] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
         self._hello = Hello(
-            PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX, config.cluster, config.node_id, peer_id
+            PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX, config.cluster, config.node_id, peer_id, incarnation
         )
         self._peer_uri = member_uri(config.cluster, peer_id) if secured else None
         self._reader = FrameReader(limits.GREETING_SIZE_BYTES_MAX)
@@ -217,6 +222,11 @@ class Outbound(asyncio.Protocol):
     def write(self, frames: list[bytes]) -> None:
         if self._transport is not None:
             self._transport.writelines(frames)
+
+    def close(self) -> None:
+        """Once everything written is sent."""
+        if self._transport is not None:
+            self._transport.close()
 
     def abort(self) -> None:
         if self._transport is not None:

@@ -1,4 +1,4 @@
-"""The Raft log on disk: entries, current term and vote.
+"""The Raft log on disk: entries, current term and vote, and which server this disk makes of its node.
 
 What is staged is lost in a crash until `sync` has returned; the core sends nothing that depends on it before
 (Raft thesis section 3.8: term, vote and log are on stable storage before a message is answered).
@@ -8,6 +8,9 @@ Rows, integers big-endian:
     e | index (8) | term (8)   ->  record (record.py)
     b                          ->  bounds: crc32, format, first index, last index, term of the last entry
     h                          ->  hard state: crc32, current term, who was voted for (empty: nobody)
+    m                          ->  crc32, index (8), the membership as of the log's first entry and the entry
+                                   that brought it; none as long as no membership entry was deleted
+    i                          ->  crc32, incarnation (16): drawn when the log was created, never changed
 
 An entry's (index, term) stands in its key, in its checksummed record and, for the last one, in the bounds.
 A batch that did not reach the disk changes none of the three. So whatever disagrees is rot, and rot is
@@ -18,11 +21,14 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from consensus import limits, record
+from consensus import limits, membership, membership_history, record
 from consensus.errors import InvariantBroken, LogCorrupt
+from consensus.log_sizes import LogSizes
+from consensus.membership import INCARNATION_SIZE_BYTES, MembershipInvalid
+from consensus.membership_history import MembershipEntry, MembershipHistory
 from consensus.record import Kind, RecordCorrupt
 from consensus.term_runs import TermRuns
 
@@ -31,6 +37,11 @@ _ENTRY = b"e"
 _ENTRIES_END = b"f"
 _BOUNDS_KEY = b"b"
 _HARD_STATE_KEY = b"h"
+_MEMBERSHIP_KEY = b"m"
+_INCARNATION_KEY = b"i"
+OWN_ROWS = (_HARD_STATE_KEY, _INCARNATION_KEY)
+"""Keys of the rows that say who a node is and what it has promised, whatever its log is."""
+
 _POSITION = struct.Struct(">QQ")
 _BOUNDS = struct.Struct(">BQQQ")
 _TERM = struct.Struct(">Q")
@@ -59,6 +70,11 @@ class LogStore(Protocol):
         ...
 
 
+def membership_row(entry: MembershipEntry) -> tuple[bytes, bytes]:
+    """The row of the membership as of a log's beginning, as (key, value)."""
+    return _MEMBERSHIP_KEY, _sealed(membership_history.encode(entry))
+
+
 def entry_key(index: int, term: int = 0) -> bytes:
     """Key of an entry; with term 0, the smallest key an entry at `index` can have."""
     return _ENTRY + _POSITION.pack(index, term)
@@ -66,6 +82,11 @@ def entry_key(index: int, term: int = 0) -> bytes:
 
 def _sealed(body: bytes) -> bytes:
     return zlib.crc32(body).to_bytes(_CHECKSUM_SIZE_BYTES, "big") + body
+
+
+def bounds_row(first: int, last: int, last_term: int) -> tuple[bytes, bytes]:
+    """The row of a log's bounds, as (key, value)."""
+    return _BOUNDS_KEY, _sealed(_BOUNDS.pack(FORMAT, first, last, last_term))
 
 
 def _unsealed(row: bytes, what: str) -> bytes:
@@ -78,12 +99,16 @@ def _unsealed(row: bytes, what: str) -> bytes:
 class DurableLog:
     """Entries first_index..last_index, a bounded end of them in memory.
 
-    Opening it checks every record; raises LogCorrupt.
+    Opening it checks every record; raises LogCorrupt. `memberships` are those that its entries bring.
     """
 
     def __init__(self, store: LogStore) -> None:
         self._store = store
+        self.memberships = MembershipHistory()
+        self._incarnation = b""
+        self._incarnation_staged = False
         self._terms = TermRuns()
+        self._sizes = LogSizes()
         self._cache: dict[int, bytes] = {}
         self._cache_first = 1
         self._cache_size_bytes = 0
@@ -114,6 +139,16 @@ class DurableLog:
         return self._synced_index
 
     @property
+    def cached_from(self) -> int:
+        """Entries from here on are in memory; older ones are read from disk."""
+        return self._cache_first
+
+    @property
+    def sizes(self) -> LogSizes:
+        """For reading only."""
+        return self._sizes
+
+    @property
     def entries_staged(self) -> bool:
         return self._synced_index < self.last_index
 
@@ -128,6 +163,11 @@ class DurableLog:
     @property
     def voted_for(self) -> str | None:
         return self._hard_state[1]
+
+    @property
+    def incarnation(self) -> bytes:
+        """Which server this disk makes of its node (membership.py); empty until one is drawn."""
+        return self._incarnation
 
     def term_at(self, index: int) -> int | None:
         """Term of the entry at `index`, None outside the log."""
@@ -199,6 +239,13 @@ class DurableLog:
         if index != self.last_index + 1:
             raise InvariantBroken(f"entry {index} appended to a log that ends at {self.last_index}")
         self._terms.append(term)
+        self._sizes.append(index, len(record_bytes))
+        if record.kind_of(record_bytes) is Kind.MEMBERSHIP:
+            try:
+                found = membership.decode(record.payload_of(record_bytes))
+            except MembershipInvalid as error:
+                raise LogCorrupt(f"entry {index} is {error}", index) from error
+            self.memberships.append(MembershipEntry(index, found))
         self._cache[index] = record_bytes
         self._cache_size_bytes += len(record_bytes)
 
@@ -216,6 +263,8 @@ class DurableLog:
             self._cache_size_bytes -= len(self._cache.pop(each))
         self._cache_first = min(self._cache_first, index)
         self._terms.truncate_from(index)
+        self._sizes.truncate_from(index)
+        self.memberships.truncate_from(index)
         if index <= self._synced_index:
             self._truncated_from = index
             self._synced_index = index - 1
@@ -230,6 +279,8 @@ class DurableLog:
             self._cache_size_bytes -= len(self._cache.pop(each))
         self._cache_first = max(self._cache_first, index)
         self._terms.drop_before(index)
+        self._sizes.drop_before(index)
+        self.memberships.drop_before(index)
 
     def _span(self) -> str:
         return f"a log of {self.first_index}..{self.last_index}"
@@ -239,6 +290,12 @@ class DurableLog:
         if (term, voted_for) != self._hard_state:
             self._hard_state = (term, voted_for)
             self._hard_state_staged = True
+
+    def draw_incarnation(self, random_bytes: Callable[[int], bytes]) -> None:
+        """Stages the incarnation of a disk that has none, and only of such a one."""
+        if not self._incarnation:
+            self._incarnation = random_bytes(INCARNATION_SIZE_BYTES)
+            self._incarnation_staged = True
 
     def sync(self) -> bool:
         """Puts everything staged on disk in one batch; False when there was nothing.
@@ -251,24 +308,28 @@ class DurableLog:
         bounds_staged = (
             self.entries_staged or self._truncated_from is not None or self._deleted_from is not None
         )
-        if not bounds_staged and not self._hard_state_staged:
+        if not bounds_staged and not self._hard_state_staged and not self._incarnation_staged:
             return False
         puts: list[tuple[bytes, bytes]] = []
         if bounds_staged:
             term_at = self._terms.term_at
             for index in range(self._synced_index + 1, self.last_index + 1):
                 puts.append((entry_key(index, term_at(index) or 0), self._cache[index]))
-            bounds = _BOUNDS.pack(FORMAT, self.first_index, self.last_index, self.last_term)
-            puts.append((_BOUNDS_KEY, _sealed(bounds)))
+            puts.append(bounds_row(self.first_index, self.last_index, self.last_term))
+            base = self.memberships.at(self.first_index) if self._deleted_from is not None else None
+            if base is not None:
+                puts.append(membership_row(base))
         if self._hard_state_staged:
             term, voted_for = self._hard_state
             puts.append((_HARD_STATE_KEY, _sealed(_TERM.pack(term) + (voted_for or "").encode())))
+        if self._incarnation_staged:
+            puts.append((_INCARNATION_KEY, _sealed(self._incarnation)))
         self._failed = True
         self._store.write(puts, self._staged_deletions())
         self._failed = False
         self._synced_index = self.last_index
         self._truncated_from = self._deleted_from = None
-        self._hard_state_staged = False
+        self._hard_state_staged = self._incarnation_staged = False
         self._evict()
         return True
 
@@ -293,11 +354,13 @@ class DurableLog:
         bounds_row = self._store.get(_BOUNDS_KEY)
         hard_state_row = self._store.get(_HARD_STATE_KEY)
         rows = self._store.scan(_ENTRY, _ENTRIES_END)
+        others = [self._store.get(key) for key in (_MEMBERSHIP_KEY, _INCARNATION_KEY)]
         if bounds_row is None:
             stray = next(rows, None)
-            if stray is not None or hard_state_row is not None:
+            if stray is not None or any(each is not None for each in (hard_state_row, *others)):
                 raise LogCorrupt("the log's bounds are missing, but not the rest of it")
             return
+        self._load_identity(*others)
         body = _unsealed(bounds_row, "bounds")
         if len(body) != _BOUNDS.size or body[0] != FORMAT:
             raise LogCorrupt("the log's bounds are of a format this version does not know")
@@ -307,6 +370,19 @@ class DurableLog:
             self._load_hard_state(_unsealed(hard_state_row, "hard state"))
         if self.current_term < self.last_term:
             raise LogCorrupt(f"the log's last term {self.last_term} is above its current term")
+
+    def _load_identity(self, base_row: bytes | None, incarnation_row: bytes | None) -> None:
+        """The membership as of the log's beginning, and whose log it is."""
+        if base_row is not None:
+            try:
+                base = membership_history.decode(_unsealed(base_row, "membership"))
+            except MembershipInvalid as error:
+                raise LogCorrupt(f"as of its beginning, the log has {error}") from error
+            self.memberships.append(base)
+        if incarnation_row is not None:
+            self._incarnation = _unsealed(incarnation_row, "incarnation")
+            if len(self._incarnation) != INCARNATION_SIZE_BYTES:
+                raise LogCorrupt("the log's incarnation has a wrong size")
 
     def _load_entries(
         self, rows: Iterator[tuple[bytes, bytes]], first: int, last: int, last_term: int

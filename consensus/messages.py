@@ -14,12 +14,15 @@ from msgspec import Meta, Struct
 
 from consensus import limits
 from consensus.errors import MalformedMessage, VersionsDoNotMeet
+from consensus.membership import INCARNATION_SIZE_BYTES, Membership
+from consensus.snapshot import Digest, Snapshot
 
-PROTOCOL_VERSION_MIN = 1
-PROTOCOL_VERSION_MAX = 1
+PROTOCOL_VERSION_MIN = 2
+PROTOCOL_VERSION_MAX = 2
 """The versions of the protocol that this code speaks. A message or member that version N brings is sent only
 on links that agreed on N or above, so members of neighbouring versions work together while one by one they
-are upgraded; the lowest version is dropped a release later."""
+are upgraded; the lowest version is dropped a release later. Version 1, which was never released, knows no
+membership entries; no node could do without them."""
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 NodeId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=limits.NODE_ID_LENGTH_MAX)]
@@ -27,10 +30,11 @@ Records: TypeAlias = Annotated[tuple[bytes, ...], Meta(max_length=limits.BATCH_E
 
 
 class Hello(Struct, frozen=True, tag=1, array_like=True, gc=False):
-    """First frame of who dials: the versions he speaks, which cluster, who is calling and whom he wants.
+    """First frame of who dials: the versions he speaks, which cluster, who is calling and whom he wants; and
+    since version 2 which server the caller's disk makes of him (membership.py).
 
-    The one message that every version must be able to read, and so the one that is not read strictly: these
-    five members keep their places for ever, and what a later version appends is skipped.
+    The one message that every version must be able to read, and so the one that is not read strictly: the
+    first five members keep their places for ever, and what a later version appends is skipped.
     """
 
     version_min: Count
@@ -38,6 +42,7 @@ class Hello(Struct, frozen=True, tag=1, array_like=True, gc=False):
     cluster: str
     sender: NodeId
     target: NodeId
+    incarnation: Annotated[bytes, Meta(max_length=INCARNATION_SIZE_BYTES)] = b""
 
 
 class Welcome(Struct, frozen=True, tag=2, array_like=True, gc=False):
@@ -137,10 +142,44 @@ class TimeoutNow(Struct, frozen=True, tag=16, array_like=True, forbid_unknown_fi
     term: Count
 
 
+class Contacts(Struct, frozen=True, tag=17, array_like=True, forbid_unknown_fields=True, gc=False):
+    """First message on a connection: the sender's committed membership, which entry `index` brought.
+
+    Whoever has an older one learns from it whom to let in and where to find them; nothing is counted by it.
+    """
+
+    index: Count
+    membership: Membership
+
+
+class InstallSnapshot(Struct, frozen=True, tag=18, array_like=True, forbid_unknown_fields=True, gc=False):
+    """A chunk of a snapshot (thesis section 5.3): the `data` of `snapshot` from `offset` on, and its CRC-32.
+
+    Without data it asks how much the follower has. It proves nothing about the follower's log (F1).
+    """
+
+    term: Count
+    snapshot: Snapshot
+    offset: Count
+    checksum: Count
+    data: Annotated[bytes, Meta(max_length=limits.SNAPSHOT_CHUNK_SIZE_BYTES)]
+
+
+class SnapshotResponse(Struct, frozen=True, tag=19, array_like=True, forbid_unknown_fields=True, gc=False):
+    """The answer to InstallSnapshot by a follower that needs the snapshot `digest`: it keeps `offset` bytes.
+
+    `accepted` says that the chunk was the next one. Whoever does not need it answers with AppendResponse.
+    """
+
+    term: Count
+    digest: Digest
+    accepted: bool
+    offset: Count
+
+
 Greeting: TypeAlias = Hello | Welcome
-Message: TypeAlias = (
-    RequestVote | VoteResponse | Append | AppendResponse | PreVote | PreVoteResponse | TimeoutNow
-)
+Answer: TypeAlias = VoteResponse | AppendResponse | PreVoteResponse | SnapshotResponse
+Message: TypeAlias = Answer | RequestVote | Append | PreVote | TimeoutNow | InstallSnapshot | Contacts
 
 _encoder = msgspec.msgpack.Encoder()
 _message_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

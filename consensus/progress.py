@@ -2,6 +2,8 @@
 
 Probing: it is not known where the logs agree; one message is out at a time, repeated with each heartbeat.
 Replicating: `next_index` advances as entries are sent, so many batches are in flight, within bounds.
+Snapshot: it needs what the log no longer has and gets no entries; heartbeats probe where the snapshot ends,
+and the first that is accepted ends this state.
 
 There is no timer for lost messages. A heartbeat asks for the entry before `next_index`: when a batch was
 lost it is refused, and when only the answer was lost it acknowledges everything at once.
@@ -9,10 +11,12 @@ lost it is refused, and when only the answer was lost it acknowledges everything
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
 from consensus import limits
+from consensus.snapshot_streams import SnapshotStream
 
 
 @dataclass(slots=True)
@@ -27,10 +31,13 @@ class Progress:
     confirmed_round: int = 0
     in_flight: deque[tuple[int, int]] = field(default_factory=deque)
     in_flight_size_bytes: int = 0
+    stream: SnapshotStream | None = None
+    recovering: bool = False
+    heard_at: float = -math.inf
 
     def may_send_entries(self, last_index: int) -> bool:
         """Whether there are entries to send and the window has room for them."""
-        if self.next_index > last_index:
+        if self.next_index > last_index or self.stream is not None:
             return False
         if self.probing:
             return not self.probe_out
@@ -66,6 +73,16 @@ class Progress:
         else:
             self.next_index = max(self.next_index, self.match_index + 1)
 
+    def begin_snapshot(self) -> None:
+        """The log no longer has what this follower needs next."""
+        self.restart()
+        self.stream = SnapshotStream()
+
+    def end_snapshot(self) -> None:
+        """The follower holds an entry of the log; it is brought to its end from there."""
+        self.stream = None
+        self.recovering = True
+
     def refused(self, prev_index: int, candidate: int, floor: int) -> bool:
         """The follower does not have `prev_index`; try `candidate` next, but nothing below `floor`.
 
@@ -84,6 +101,8 @@ class Progress:
     def restart(self) -> None:
         """Begins to probe; what is in flight may be lost."""
         self.probe_out = False
+        if self.stream is not None:
+            self.stream.restart()
         if self.probing:
             return
         self.probing = True

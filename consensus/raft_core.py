@@ -10,19 +10,24 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from consensus import follower, limits
-from consensus.errors import NotLeader, ProposalTooLarge, ReplicaStopped, TransferFailed
+from consensus.changes import MembershipChanges
+from consensus.errors import NotLeader, ProposalTooLarge, TransferFailed
 from consensus.messages import (
+    Answer,
     Append,
     AppendResponse,
+    Contacts,
+    InstallSnapshot,
     Message,
     PreVote,
     PreVoteResponse,
     RequestVote,
+    SnapshotResponse,
     TimeoutNow,
     VoteResponse,
 )
-from consensus.raft_rules import RaftRules
 from consensus.record import Kind
+from consensus.stock import Node
 from consensus.transfer import Transfer
 from consensus.waiting import Completion
 
@@ -30,22 +35,29 @@ Outgoing: TypeAlias = list[tuple[str, list[Message]]]
 """Messages for each peer, in their order."""
 
 
-class RaftCore(RaftRules):
+class RaftCore(MembershipChanges):
     """One member of one Raft group.
 
-    `member_ids` are all voters. `clock` gives monotonic seconds. Raises LogCorrupt when log and state machine
-    do not belong together. Any exception of `settle` and of `receive` (but MalformedMessage) is final: the
-    core then refuses everything with ReplicaStopped.
+    `bootstrap` is the membership of an empty log (election.py). `clock` gives monotonic seconds. Raises
+    LogCorrupt when log and state machine do not belong together. Any exception of `settle` and of `receive`
+    (but MalformedMessage) is final: the core then refuses everything with ReplicaStopped.
     """
 
-    def is_connected(self, peer_id: str) -> bool:
-        return self.isNodeConnected(self._nodes[peer_id])
-
     def match_index(self, peer_id: str) -> int | None:
-        """The last entry `peer_id` is known to hold; None unless this node leads."""
+        """The last entry that a member is known to hold; None unless this node leads."""
         if not self.leads:
             return None
         return self._log.synced_index if peer_id == self.node_id else self._followers[peer_id].match_index
+
+    def caught_up(self, peer_id: str) -> bool:
+        """Whether a member has nearly all of the log; False unless this node leads."""
+        return self.leads and (peer_id == self.node_id or self._followers.caught_up(peer_id))
+
+    def last_heard_s(self, peer_id: str) -> float | None:
+        """Seconds since a member last answered; None unless this node leads."""
+        if not self.leads:
+            return None
+        return 0.0 if peer_id == self.node_id else self._clock() - self._answered_at[peer_id]
 
     # What the driver does.
 
@@ -55,11 +67,11 @@ class RaftCore(RaftRules):
         Raises NotLeader, ProposalTooLarge, TooManyProposals. Nothing is forwarded (F11): PySyncObj's request
         ids begin again with 1 after a restart, and a late answer would be taken for another command's.
         """
-        self._check_running()
-        if not self.leads:
-            raise NotLeader(self.leader_id)
+        self._check_leads()
         if self._transfer is not None:
             raise NotLeader(self._transfer.target_id)
+        if self._gives_way:
+            raise NotLeader(None)
         if len(payload) > limits.ENTRY_PAYLOAD_SIZE_BYTES_MAX:
             raise ProposalTooLarge(len(payload), limits.ENTRY_PAYLOAD_SIZE_BYTES_MAX)
         self.proposals.check_room(len(payload))
@@ -73,14 +85,12 @@ class RaftCore(RaftRules):
         Proposals are refused until that is done or, after an election timeout, given up. `completion` gets
         the id of the leader that follows, or TransferFailed. Raises NotLeader, TransferFailed.
         """
-        self._check_running()
-        if not self.leads:
-            raise NotLeader(self.leader_id)
+        self._check_leads()
         if self._transfer is not None:
             raise TransferFailed(f"the leadership is already being given to {self._transfer.target_id}")
         target_id = self._most_complete() if target_id is None else target_id
-        if target_id not in self._nodes:
-            raise TransferFailed(f"{target_id!r} is no other member of this cluster")
+        if target_id not in self.membership.voter_ids - {self.node_id}:
+            raise TransferFailed(f"{target_id!r} is no other voter of this cluster")
         deadline = self._clock() + self._timing.election_s_min
         self._transfer = Transfer(target_id, deadline, completion)
 
@@ -89,33 +99,43 @@ class RaftCore(RaftRules):
 
         Raises NotLeader, and ReadFailed when too many wait.
         """
-        self._check_running()
-        if not self.leads:
-            raise NotLeader(self.leader_id)
+        self._check_leads()
         self.reads.add(completion)
 
     def peer_connected(self, peer_id: str) -> None:
         """Messages to `peer_id` have a way again; what was sent on the last one may be lost."""
-        node = self._nodes[peer_id]
-        self._SyncObj__onNodeConnected(node)
-        if self.leads:
-            self._followers[peer_id].restart()
-        else:
+        self._connected.add(peer_id)
+        self._tell_contacts(peer_id)
+        if not self.leads:
             self._ask_again()
+        elif peer_id in self._followers:
+            self._followers[peer_id].restart()
 
     def peer_disconnected(self, peer_id: str) -> None:
-        self._SyncObj__onNodeDisconnected(self._nodes[peer_id])
+        self._connected.discard(peer_id)
 
     def receive(self, sender_id: str, message: Message) -> None:
-        """Takes one message. Raises MalformedMessage, which leaves everything as it was."""
+        """Takes one message. Raises MalformedMessage, which leaves everything as it was.
+
+        Whoever leads or stands has been chosen by the memberships of others, which may be newer; so requests
+        are taken from servers that this one's membership does not name (thesis section 4.1). Their answers
+        are not: they are what is counted here.
+        """
         self._check_running()
-        node = self._nodes.get(sender_id)
-        if node is None:
-            return  # Not a member: neither its votes nor its terms count.
+        if isinstance(message, Contacts):
+            self._on_contacts(message)
+            return
+        if isinstance(message, Answer) and not self._counts(sender_id):
+            return
+        node = Node(sender_id)
         # What may refuse a message comes before it can change anything.
         terms = follower.terms_of(message) if isinstance(message, Append) else []
         if isinstance(message, AppendResponse) and message.term == self.term:
             self._check_answer(message)
+        if isinstance(message, InstallSnapshot):
+            follower.check_chunk(message)
+        if isinstance(message, SnapshotResponse) and message.term == self.term:
+            self._check_snapshot_answer(message)
         if isinstance(message, RequestVote) and self._disregards(message):
             return
         try:
@@ -130,6 +150,10 @@ class RaftCore(RaftRules):
                     self._on_append(node, message, terms)
                 case AppendResponse():
                     self._on_append_response(node, message)
+                case InstallSnapshot():
+                    self._on_install_snapshot(node, message)
+                case SnapshotResponse():
+                    self._on_snapshot_response(node, message)
                 case RequestVote():
                     self._on_request_vote(node, message)
                 case VoteResponse():
@@ -162,7 +186,9 @@ class RaftCore(RaftRules):
             self._tick()
             if self.leads:
                 self._advance_reads()
+                self._advance_members()
             self._advance_transfer()
+            self._advance_departure()
             self._log.sync()
             yield self._outbox.take()
         except BaseException:
@@ -176,7 +202,3 @@ class RaftCore(RaftRules):
         self.reads.fail("the node stopped")
         if self._transfer is not None:
             self._transfer.fail("the node stopped")
-
-    def _check_running(self) -> None:
-        if self._stopped:
-            raise ReplicaStopped("this node has stopped")

@@ -1,27 +1,35 @@
 """The rules of Raft that PySyncObj gets wrong, each replaced with its source beside it.
 
-PySyncObj keeps term and vote, the commit rule, check-quorum and the tick; elections are in election.py.
+PySyncObj keeps term and vote, role and the tick; elections are in election.py, membership changes in
+changes.py.
 F1..F12 are the numbers of CONSENSUS.md; "thesis" is Diego Ongaro, "Consensus: Bridging Theory and Practice",
 2014. How overriding a private method works is told in stock.py.
 """
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from consensus import follower, limits, record
-from consensus.config import Role, Timing
+from consensus import follower, limits, membership, membership_history, record
+from consensus.budget import Budget
+from consensus.config import CatchUp, Role, Timing
 from consensus.election import Elections
-from consensus.errors import InvariantBroken, LogCorrupt, MalformedMessage, TransferFailed
+from consensus.errors import InvariantBroken, LogCorrupt, MalformedMessage, ReplicaStopped, TransferFailed
 from consensus.leader import Followers, Standing
 from consensus.log import DurableLog
-from consensus.messages import Append, AppendResponse, TimeoutNow
+from consensus.membership import Membership
+from consensus.messages import Append, AppendResponse, InstallSnapshot, SnapshotResponse, TimeoutNow
 from consensus.record import Kind
+from consensus.snapshot import Snapshot, SnapshotFailed, SnapshotSink, SnapshotSource
+from consensus.snapshot_streams import SnapshotStreams
 from consensus.state_machine import StateMachine
 from consensus.stock import Node
 from consensus.transfer import Transfer
 from consensus.waiting import Proposals, Reads
+
+logger = logging.getLogger(__name__)
 
 
 class RaftRules(Elections):
@@ -30,13 +38,16 @@ class RaftRules(Elections):
     def __init__(
         self,
         node_id: str,
-        member_ids: Sequence[str],
+        bootstrap: Membership,
         *,
         log: DurableLog,
         state_machine: StateMachine,
         timing: Timing,
         clock: Callable[[], float],
         rng: random.Random,
+        catch_up: CatchUp | None = None,
+        snapshot_source: SnapshotSource | None = None,
+        snapshot_sink: SnapshotSink | None = None,
     ) -> None:
         self.proposals = Proposals()
         self.reads = Reads()
@@ -45,9 +56,19 @@ class RaftRules(Elections):
         self._retain_index = 0
         self._no_op_index = 0
         self._transfer: Transfer | None = None
-        super().__init__(node_id, member_ids, log=log, timing=timing, clock=clock, rng=rng)
-        self._followers = Followers(log, self._outbox)
+        super().__init__(node_id, bootstrap, log=log, timing=timing, clock=clock, rng=rng)
+        self._catch_up = catch_up or CatchUp()
+        self._snapshot_sink = snapshot_sink
+        self._keeps_for_all = snapshot_source is None
+        self._snapshot_unkept: str | None = None
+        self._followers = self._new_followers(snapshot_source)
         self._resume()
+
+    def _new_followers(self, source: SnapshotSource | None) -> Followers:
+        log, outbox, clock = self._log, self._outbox, self._clock
+        budget = Budget(self._catch_up.rate_bytes_s, clock)
+        streams = None if source is None else SnapshotStreams(source, log, outbox, budget, clock)
+        return Followers(self.node_id, log, outbox, clock=clock, budget=budget, streams=streams)
 
     def _resume(self) -> None:
         """Applied entries are never applied again; they were committed (thesis section 3.8)."""
@@ -75,6 +96,10 @@ class RaftRules(Elections):
         """For reading only."""
         return self._log
 
+    def _check_running(self) -> None:
+        if self._stopped:
+            raise ReplicaStopped("this node has stopped")
+
     # Terms and roles.
 
     def _observe_term(self, term: int) -> None:
@@ -88,23 +113,42 @@ class RaftRules(Elections):
             # Section 6.2: a leader without a quorum steps down, so that clients are not kept waiting.
             self.proposals.fail("this node lost the leadership")
             self.reads.fail("this node lost the leadership")
+            self._followers.reset()
         self._retain_index = 0
 
-    def _SyncObj__onBecomeLeader(self) -> None:
+    def _become_leader(self) -> None:
         """Thesis section 3.4, and 6.4: a no-op of the new term, which lets earlier entries commit.
 
+        The first leader there is adds the first membership entry, before any entry of a client: who has which
+        disk. It changes nobody's vote, so it need not wait for the no-op as changes do (F9).
         Synced at once: in a cluster of one the commit rule runs in this very tick and counts this node.
         """
         self._withdraw()
         self._SyncObj__raftLeader = Node(self.node_id)
         self._SyncObj__setState(Role.LEADER)
-        now = self._clock()
-        self._SyncObj__raftMatchIndex = dict.fromkeys(self._nodes.values(), 0)
-        self._SyncObj__lastResponseTime = dict.fromkeys(self._nodes.values(), now)
-        self._followers.reset(self._nodes)
+        self._followers.reset()
+        self._answered_at.clear()
+        self._replicate_to_members()
         self._no_op_index = self._log.append_new(self.term, Kind.NO_OP, b"")
+        if self._log.memberships.latest is None:
+            known = self._incarnations | {self.node_id: self.incarnation}
+            first = self._bootstrap.with_incarnations(known)
+            self._log.append_new(self.term, Kind.MEMBERSHIP, membership.encode(first))
         self._log.sync()
         self._heartbeat_now()
+
+    def _replicate_to_members(self) -> None:
+        """The members of the latest membership get the log; so do those of the one before, until it is
+        certain that they are members no more (thesis section 4.2.2)."""
+        ids = self.membership.ids | self.committed_membership.ids
+        for peer_id in sorted(ids - {self.node_id}):
+            if peer_id not in self._followers:
+                self._followers.add(peer_id)
+                self._answered_at[peer_id] = self._clock()
+        for peer_id in [each for each in self._followers if each not in ids]:
+            self._followers.send(peer_id, self._standing(), heartbeat=True)  # That it is no member any more.
+            self._followers.drop(peer_id)
+            del self._answered_at[peer_id]
 
     # Replication, the follower's side.
 
@@ -125,7 +169,45 @@ class RaftRules(Elections):
                 self.commit_index, min(message.commit_index, answer.log_index)
             )
             self._retain_index = max(self._retain_index, message.retain_index)
+            if self._snapshot_sink is not None:
+                self._snapshot_sink.discard()  # The log goes on, so no snapshot is needed.
         self._outbox.put(node.id, AppendResponse(self.term, *answer, message.round))
+
+    def _on_install_snapshot(self, node: Node, message: InstallSnapshot) -> None:
+        """Thesis section 5.3, with F1, F4 and F5: whoever needs the snapshot keeps the chunk, and nothing of
+        it counts before the node has been started again with all of it."""
+        digest = message.snapshot.digest
+        if message.term < self.term:
+            self._outbox.put(node.id, SnapshotResponse(self.term, digest, False, 0))
+            return
+        if self.leads:
+            raise InvariantBroken(f"{node.id} and {self.node_id} both lead term {self.term}")
+        self._follow(node)
+        held = follower.held_of(self._log, self.commit_index, message.snapshot)
+        if held is None:
+            kept = self._keep_chunk(message)
+            self._outbox.put(node.id, SnapshotResponse(self.term, digest, *kept))
+            return
+        self._SyncObj__raftCommitIndex = max(self.commit_index, held)
+        if self._snapshot_sink is not None:
+            self._snapshot_sink.discard()
+        self._outbox.put(node.id, AppendResponse(self.term, True, held, 0, 0, 0))
+
+    def _keep_chunk(self, message: InstallSnapshot) -> follower.Kept:
+        """What cannot be kept (the disk is full) is asked for again with each heartbeat; reported once."""
+        if self._snapshot_sink is None:
+            return follower.Kept(False, 0)
+        try:
+            return follower.keep_chunk(self._snapshot_sink, message)
+        except SnapshotFailed as error:
+            if self._snapshot_unkept != str(error):
+                self._snapshot_unkept = str(error)
+                logger.error("the snapshot that this node needs cannot be kept: %s", error)
+            return follower.Kept(False, 0)
+
+    def needs(self, snapshot: Snapshot) -> bool:
+        """Whether to install a snapshot that was received is still right (F4, F5)."""
+        return follower.held_of(self._log, self.commit_index, snapshot) is None
 
     # Replication, the leader's side.
 
@@ -133,12 +215,26 @@ class RaftRules(Elections):
         """F3: an answer to an older leadership acknowledges nothing of this one (thesis section 3.6.2)."""
         if not self.leads or message.term != self.term:
             return
-        self._SyncObj__lastResponseTime[node] = self._clock()
-        self._SyncObj__raftMatchIndex[node] = self._followers.answered(node.id, message)
+        if node.id in self._followers:
+            self._answered_at[node.id] = self._clock()
+            self._followers.answered(node.id, message)
+
+    def _on_snapshot_response(self, node: Node, message: SnapshotResponse) -> None:
+        if self.leads and message.term == self.term and node.id in self._followers:
+            self._answered_at[node.id] = self._clock()
+            self._followers.snapshot_answered(node.id, message)
+
+    def _membership_at(self, index: int) -> bytes:
+        entry = self._log.memberships.at(index)
+        return b"" if entry is None else membership_history.encode(entry)
 
     def _check_answer(self, message: AppendResponse) -> None:
         if self.leads and message.log_index > self._log.last_index:
             raise MalformedMessage(f"an answer for entry {message.log_index}, which was never sent")
+
+    def _check_snapshot_answer(self, message: SnapshotResponse) -> None:
+        if self.leads and message.offset > self._followers.snapshot_size(message.digest):
+            raise MalformedMessage(f"it keeps {message.offset} bytes, more than the snapshot has")
 
     def _SyncObj__sendAppendEntries(self) -> None:
         """Thesis sections 3.5 and 10.2: new entries go at once, heartbeats when due, never one more
@@ -147,12 +243,16 @@ class RaftRules(Elections):
         heartbeat = now > self._SyncObj__newAppendEntriesTime
         if heartbeat:
             self._SyncObj__newAppendEntriesTime = now + self._timing.heartbeat_s
+            self._followers.advance_snapshots(self._machine.applied_index, self._membership_at)
         retain_index = min(self._log.synced_index, self._followers.match_index_min(self._log.synced_index))
         self._retain_index = max(self._retain_index, retain_index)
-        standing = Standing(self.term, self.commit_index, self.reads.round, self._retain_index)
-        for peer_id, node in self._nodes.items():
-            if self.isNodeConnected(node):
+        standing = self._standing()
+        for peer_id in self._followers:
+            if peer_id in self._connected:
                 self._followers.send(peer_id, standing, heartbeat=heartbeat)
+
+    def _standing(self) -> Standing:
+        return Standing(self.term, self.commit_index, self.reads.round, self._retain_index)
 
     def _heartbeat_now(self) -> None:
         self._SyncObj__newAppendEntriesTime = float("-inf")
@@ -164,7 +264,7 @@ class RaftRules(Elections):
         if self.commit_index < self._no_op_index:
             return
         for _ in range(2):  # Without followers a round is confirmed as soon as it begins.
-            if self.reads.round_open and self._followers.quorum_confirmed(self.reads.round):
+            if self.reads.round_open and self._followers.quorum_confirmed(self.membership, self.reads.round):
                 self.reads.finish_round(self.applied_index)
             if not self.reads.begin_round(self.commit_index):
                 return
@@ -173,12 +273,12 @@ class RaftRules(Elections):
     # Leadership transfer.
 
     def _most_complete(self) -> str:
-        """The connected follower that is nearest to the end of the log, and was heard last."""
-        connected = [node for node in self._nodes.values() if self.isNodeConnected(node)]
+        """The connected voter that is nearest to the end of the log, and was heard last."""
+        connected = (self.membership.voter_ids - {self.node_id}) & self._connected
         if not connected:
-            raise TransferFailed("no other member is connected")
-        heard_at = self._SyncObj__lastResponseTime
-        return max(connected, key=lambda node: (self._followers[node.id].match_index, heard_at[node])).id
+            raise TransferFailed("no other voter is connected")
+        heard_at = self._answered_at
+        return max(sorted(connected), key=lambda each: (self._followers[each].match_index, heard_at[each]))
 
     def _advance_transfer(self) -> None:
         """Thesis section 3.10: once the target has the whole log, it is told to stand; repeated, as it may be
@@ -189,7 +289,7 @@ class RaftRules(Elections):
         if not self.leads and self.leader_id is not None:
             self._transfer = None
             transfer.done(self.leader_id)
-        elif now >= transfer.deadline or not self.isNodeConnected(self._nodes[transfer.target_id]):
+        elif now >= transfer.deadline or transfer.target_id not in self._connected:
             self._transfer = None
             transfer.fail(f"{transfer.target_id} did not take over in time, or is gone")
         elif self.leads and now - transfer.asked_at >= self._timing.heartbeat_s:
@@ -201,25 +301,45 @@ class RaftRules(Elections):
     # Commit and apply.
 
     def _SyncObj__getCurrentLogIndex(self) -> int:
-        return self._log.last_index
+        """Only the stock commit rule still asks; with this answer it finds nothing to count."""
+        return self.commit_index
 
     def _SyncObj__getCurrentLogTerm(self) -> int:
         return self._log.last_term
 
-    def _SyncObj__getEntries(
-        self, fromIDx: int, count: int | None = None, maxSizeBytes: int | None = None
-    ) -> list[tuple[None, int, int]]:
-        """Only the stock commit rule still asks, for the term of one entry (thesis section 3.6.2)."""
-        term = self._log.term_at(fromIDx)
-        if count != 1 or term is None:
-            raise InvariantBroken(f"PySyncObj read {count} entries from {fromIDx} past its subclass")
-        return [(None, fromIDx, term)]
+    def _advance_commit(self) -> None:
+        """Thesis section 3.6.2: an entry of the leader's term is committed once a majority of the voters has
+        it on disk, and with it whatever is before it. Terms never fall along a log, so when the last entry
+        that a majority has is of an older term, they all are.
+
+        The voters are those of the latest membership, committed or not (section 4.1); a leader that is not
+        one of them counts the others only (section 4.2.2).
+        """
+        index = self._followers.quorum_index(self.membership)
+        if index <= self.commit_index or self._log.term_at(index) != self.term:
+            return
+        was_committed = self.membership_committed
+        self._SyncObj__raftCommitIndex = index
+        if self.membership_committed and not was_committed:
+            self._replicate_to_members()
+
+    def _check_quorum(self) -> None:
+        """Thesis section 6.2: a leader that no majority of the voters has answered for long steps down."""
+        silent_since = self._clock() - self._timing.leader_fallback_s
+        heard = {peer_id for peer_id, answered_at in self._answered_at.items() if answered_at > silent_since}
+        if not self.membership.has_quorum(heard | {self.node_id}):
+            self._SyncObj__setState(Role.FOLLOWER)
+            self._SyncObj__raftLeader = None
 
     def _SyncObj__applyLogEntries(self) -> bool:
         """Thesis section 3.5: applies what is committed, in order, once. True if there is something to send.
 
+        The stock tick calls this right after its own commit rule and check-quorum, hence ours come first.
         Stock logs an exception of apply and tries the same entry for ever; here it stops the node.
         """
+        if self.leads:
+            self._advance_commit()
+            self._check_quorum()
         first = self.applied_index + 1
         commit_index = self.commit_index
         if commit_index > self._log.synced_index:
@@ -246,14 +366,20 @@ class RaftRules(Elections):
         self.proposals.applied(index, self._log.term_at(index), result)
 
     def _SyncObj__tryLogCompaction(self) -> None:
-        """Deletes what every member has and this one applied, in one atomic batch (F6; thesis chapter 5).
-
-        There are no snapshots: a member that is down keeps the log of the others growing.
-        """
+        """Deletes the beginning of the log in one atomic batch (F6; thesis chapter 5): what every member has,
+        and what is more than is kept for those that have not; they get a snapshot."""
+        log, sizes = self._log, self._log.sizes
         index = min(self._retain_index, self.applied_index) - limits.LOG_RETAINED_ENTRIES
-        if index - self._log.first_index < limits.LOG_COMPACTION_STEP_ENTRIES:
+        retained_size_bytes = self._catch_up.log_retained_size_bytes
+        if not self._keeps_for_all and sizes.total > retained_size_bytes:
+            outgrown = sizes.first_within(limits.LOG_PINNED_FACTOR * retained_size_bytes)
+            pinned = self._followers.pinned_index(log.last_index) if self.leads else log.last_index
+            index = max(index, min(sizes.first_within(retained_size_bytes), max(pinned, outgrown)))
+        step_size_bytes = min(limits.LOG_COMPACTION_STEP_SIZE_BYTES, retained_size_bytes)
+        few = index - log.first_index < limits.LOG_COMPACTION_STEP_ENTRIES
+        if few and (index <= log.first_index or sizes.before(index) < step_size_bytes):
             return
         # Entries behind the last one applied to the state machine may be needed again after a crash.
         index = min(index, self._machine.applied_index)
-        if index > self._log.first_index:
-            self._log.delete_before(index)
+        if index > log.first_index:
+            log.delete_before(index)

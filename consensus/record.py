@@ -21,6 +21,7 @@ class Kind(enum.IntEnum):
 
     REGULAR = 0
     NO_OP = 1
+    MEMBERSHIP = 2
 
 
 _HEADER = struct.Struct(">IQQB")
@@ -56,7 +57,7 @@ def check(record: bytes) -> Header:
     checksum, index, term, kind = _HEADER.unpack_from(record)
     if zlib.crc32(memoryview(record)[_CHECKSUM_SIZE_BYTES:]) != checksum:
         raise RecordCorrupt(f"the checksum of the record that calls itself entry {index} is wrong")
-    if kind > Kind.NO_OP:
+    if kind > Kind.MEMBERSHIP:
         raise RecordCorrupt(f"entry {index} is of unknown kind {kind}")
     return Header(index, term, Kind(kind))
 

@@ -15,8 +15,10 @@ from collections.abc import Callable
 from consensus.config import MemberStatus, Peer, ReplicaConfig, ReplicaStatus, Role, Timing
 from consensus.errors import MalformedMessage, ReplicaStopped
 from consensus.log import DurableLog, LogStore
+from consensus.membership import Member, Membership, MembershipInvalid, MembershipRefused
 from consensus.messages import Message
 from consensus.raft_core import RaftCore
+from consensus.snapshot import Snapshot, SnapshotSink, SnapshotSource
 from consensus.state_machine import StateMachine
 from consensus.tls import CredentialFiles, MutualTls
 from consensus.transport import Counters, TcpTransport
@@ -24,7 +26,11 @@ from consensus.transport import Counters, TcpTransport
 __all__ = [
     "CredentialFiles",
     "LogStore",
+    "Member",
     "MemberStatus",
+    "Membership",
+    "MembershipInvalid",
+    "MembershipRefused",
     "MutualTls",
     "Peer",
     "Replica",
@@ -44,6 +50,8 @@ class Replica:
     `on_fatal` is called once, with the reason, when this member has stopped itself: its log or state machine
     failed, or an invariant broke. The process should end. `clock` (monotonic seconds, default: the loop's)
     and `rng` exist for simulation. `tls` secures every connection; without it they are plain TCP.
+    With `snapshot_source` the log is kept within bounds for members that lag, and who needs more gets a
+    snapshot; `snapshot_sink` is for the snapshots that this member gets.
     `listen_socket` is a bound socket to listen on instead of the address in `config`.
     """
 
@@ -56,6 +64,8 @@ class Replica:
         *,
         clock: Callable[[], float] | None = None,
         rng: random.Random | None = None,
+        snapshot_source: SnapshotSource | None = None,
+        snapshot_sink: SnapshotSink | None = None,
         tls: MutualTls | None = None,
         listen_socket: socket.socket | None = None,
     ) -> None:
@@ -65,8 +75,12 @@ class Replica:
         self._on_fatal = on_fatal
         self._clock = clock
         self._rng = rng or random.Random()
+        self._snapshot_source = snapshot_source
+        self._snapshot_sink = snapshot_sink
         self._transport = TcpTransport(config, self, rng=self._rng, tls=tls, listen_socket=listen_socket)
         self._leadership_callbacks: list[Callable[[bool], None]] = []
+        self._membership_callbacks: list[Callable[[Membership], None]] = []
+        self._memberships: tuple[Membership, ...] = ()
         self._core: RaftCore | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -81,14 +95,18 @@ class Replica:
         self._loop = asyncio.get_running_loop()
         self._core = RaftCore(
             self._config.node_id,
-            [peer.id for peer in self._config.peers],
+            self._config.bootstrap,
             log=DurableLog(self._log_store),
             state_machine=self._machine,
             timing=self._config.timing,
             clock=self._clock or self._loop.time,
             rng=self._rng,
+            catch_up=self._config.catch_up,
+            snapshot_source=self._snapshot_source,
+            snapshot_sink=self._snapshot_sink,
         )
-        await self._transport.start()
+        self._memberships = self._core.known_memberships
+        await self._transport.start(self._core.incarnation, self._config.addresses(*self._memberships))
         self._on_timer()
 
     async def stop(self) -> None:
@@ -152,19 +170,67 @@ class Replica:
         self._schedule()
         return str(await future)
 
+    def needs(self, snapshot: Snapshot) -> bool:
+        """Whether this member, stopped or not, needs the snapshot that its sink has. To be asked again once
+        it is stopped: until then its log may have gone on by itself."""
+        return self._core is not None and self._core.needs(snapshot)
+
+    # Membership, one change at a time (Raft thesis chapter 4).
+
+    @property
+    def membership(self) -> Membership:
+        """The latest one, committed or not. Raises ReplicaStopped before `start`."""
+        return self._started().membership
+
+    @property
+    def membership_committed(self) -> bool:
+        """Whether `membership` is known to be committed."""
+        return self._started().membership_committed
+
+    def on_membership(self, callback: Callable[[Membership], None]) -> None:
+        """`callback` gets the latest membership each time it becomes another one, or turns out committed."""
+        self._membership_callbacks.append(callback)
+
+    async def add_learner(self, member: Member) -> None:
+        """Adds a server, which gets the log and has no vote; returns when that is committed.
+
+        `voter` and `returning` mean nothing here. Raises NotLeader, MembershipRefused, OutcomeUnknown,
+        TooManyProposals, ReplicaStopped, and MembershipInvalid when something in `member` is too long.
+        """
+        await self._changed(lambda core, future: core.add_learner(member, future))
+
+    async def promote(self, member_id: str) -> None:
+        """Gives a learner a vote; returns when that is committed. Raises as `add_learner` does."""
+        await self._changed(lambda core, future: core.promote(member_id, future))
+
+    async def remove(self, member_id: str) -> None:
+        """Removes a member, which may be this one; returns when that is committed. Its id is retired.
+
+        Raises as `add_learner` does. A leader that removed itself hands the leadership over and steps down.
+        """
+        await self._changed(lambda core, future: core.remove(member_id, future))
+
+    async def _changed(self, change: Callable[[RaftCore, asyncio.Future[object]], None]) -> None:
+        core, loop = self._running()
+        future: asyncio.Future[object] = loop.create_future()
+        change(core, future)
+        self._schedule()
+        await future
+
     def status(self) -> ReplicaStatus:
         """Raises ReplicaStopped before `start`."""
-        core = self._core
-        if core is None:
-            raise ReplicaStopped("this replica has not started")
+        core = self._started()
         members = tuple(
             MemberStatus(
-                id=peer.id,
-                zone=peer.zone,
-                match_index=core.match_index(peer.id),
-                connected=peer.id == self._config.node_id or core.is_connected(peer.id),
+                id=member.id,
+                zone=member.zone,
+                match_index=core.match_index(member.id),
+                connected=member.id == self._config.node_id or core.is_connected(member.id),
+                voter=member.voter,
+                caught_up=core.caught_up(member.id),
+                last_heard_s=core.last_heard_s(member.id),
             )
-            for peer in self._config.peers
+            for member in core.membership.members
         )
         return ReplicaStatus(
             node_id=self._config.node_id,
@@ -176,6 +242,8 @@ class Replica:
             first_index=core.log.first_index,
             last_index=core.log.last_index,
             members=members,
+            membership_index=core.membership_index,
+            change_pending=not core.membership_committed,
         )
 
     # What the transport tells.
@@ -193,6 +261,10 @@ class Replica:
         else:
             self._schedule()
 
+    def peer_greeted(self, peer_id: str, incarnation: bytes) -> None:
+        if self._core is not None and not self._stopped:
+            self._core.peer_greeted(peer_id, incarnation)
+
     def link_up(self, peer_id: str) -> None:
         if self._core is not None and not self._stopped:
             self._core.peer_connected(peer_id)
@@ -207,6 +279,11 @@ class Replica:
             self._core.peer_lost(peer_id)
 
     # The one place where things move.
+
+    def _started(self) -> RaftCore:
+        if self._core is None:
+            raise ReplicaStopped("this replica has not started")
+        return self._core
 
     def _running(self) -> tuple[RaftCore, asyncio.AbstractEventLoop]:
         if self._core is None or self._loop is None or self._stopped:
@@ -238,7 +315,17 @@ class Replica:
             return
         if core.applied_index < core.commit_index:
             self._schedule()
+        self._tell_membership(core)
         self._tell_leadership()
+
+    def _tell_membership(self, core: RaftCore) -> None:
+        """After what was sent: the last that a removed member hears is that it was."""
+        known = () if core.departed else core.known_memberships
+        if known != self._memberships:
+            self._memberships = known
+            self._transport.reach(self._config.addresses(*known) if known else {})
+            for callback in self._membership_callbacks:
+                callback(core.membership)
 
     def _tell_leadership(self) -> None:
         leads = self.is_leader

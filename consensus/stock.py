@@ -12,7 +12,7 @@ core can have its own clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -58,18 +58,13 @@ if TYPE_CHECKING:
         _SyncObj__raftElectionDeadline: float
         _SyncObj__raftCommitIndex: int
         _SyncObj__raftLastApplied: int
-        _SyncObj__raftMatchIndex: dict[Node, int]
-        _SyncObj__lastResponseTime: dict[Node, float]
         _SyncObj__newAppendEntriesTime: float
 
-        def __init__(self, selfNode: Node, otherNodes: Iterable[Node], **settings: object) -> None: ...
+        def __init__(self, selfNode: Node, otherNodes: list[Node], **settings: object) -> None: ...
         def _onTick(self, timeToWait: float = 0.0) -> None: ...
-        def isNodeConnected(self, node: Node) -> bool: ...
         def _SyncObj__setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None: ...
         def _SyncObj__setState(self, newState: int) -> None: ...
         def _SyncObj__onBecomeLeader(self) -> None: ...
-        def _SyncObj__onNodeConnected(self, node: Node) -> None: ...
-        def _SyncObj__onNodeDisconnected(self, node: Node) -> None: ...
 
 else:
     from pysyncobj.config import SyncObjConf
@@ -120,28 +115,26 @@ class _NullPoller:
 
 
 class Outbox(Transport):
-    """The core's transport: it keeps what is to be sent until the log is on disk."""
+    """The core's transport: it keeps what is to be sent until the log is on disk.
 
-    def __init__(self, peer_ids: Iterable[str]) -> None:
+    Each message that comes in, and each tick, puts a bounded number of messages here.
+    """
+
+    def __init__(self) -> None:
         super().__init__(None, None, ())
-        # Sorted, because the stock engine goes through its peers in the order of a set.
-        self._waiting: dict[str, list[Message]] = {peer_id: [] for peer_id in sorted(peer_ids)}
+        self._waiting: dict[str, list[Message]] = {}
 
     def put(self, peer_id: str, message: Message) -> None:
-        self._waiting[peer_id].append(message)
+        self._waiting.setdefault(peer_id, []).append(message)
 
     def send(self, node: Node, message: dict[str, Any]) -> bool:
-        """Called by the stock election only, for each vote; election.py asks for them itself, repeatedly."""
-        if message["type"] != "request_vote":
-            raise InvariantBroken(f"PySyncObj sent {message['type']!r} past its subclass")
-        return True
+        """The stock engine knows of no other node to send anything to."""
+        raise InvariantBroken(f"PySyncObj sent {message['type']!r} past its subclass")
 
     def take(self) -> list[tuple[str, list[Message]]]:
         """What waits, in order for each peer."""
-        taken = [(peer_id, messages) for peer_id, messages in self._waiting.items() if messages]
-        for peer_id, _ in taken:
-            self._waiting[peer_id] = []
-        return taken
+        taken, self._waiting = self._waiting, {}
+        return sorted(taken.items())
 
 
 def settings(timing: Timing, on_role_changed: Callable[[int, int], None]) -> SyncObjConf:
@@ -167,25 +160,29 @@ def _with_globals(function: Any, **replaced: object) -> Any:
 def start(
     core: SyncObj,
     node: Node,
-    others: Iterable[Node],
     *,
     conf: SyncObjConf,
     outbox: Outbox,
     log: DurableLog,
     clock: Callable[[], float],
 ) -> None:
-    """Runs the stock constructor on `core`, with our log, outbox and clock (seconds, monotonic)."""
+    """Runs the stock constructor on `core`, with our log, outbox and clock (seconds, monotonic).
+
+    It is given no other nodes: whom it counts would be every node of a set of its own, learners too. So it
+    counts none, and each rule that counts is replaced where its section of the thesis stands beside it: votes
+    in election.py, commit and check-quorum in raft_rules.py.
+    """
     construct = _with_globals(
         SyncObj.__init__,
         createJournal=lambda journal_file: _JournalOverLog(log),
         createPoller=lambda poller_type: _NullPoller(),
         monotonicTime=clock,
     )
-    construct(core, node, list(others), conf=conf, transport=outbox)
+    construct(core, node, [], conf=conf, transport=outbox)
 
 
 def bind_tick(core: SyncObj, clock: Callable[[], float]) -> Callable[[], None]:
-    """The stock tick on `core`: candidacy when it is due, commit rule, check-quorum, in that order."""
+    """The stock tick on `core`: candidacy when it is due, then apply, send and compact, in that order."""
     return partial(_with_globals(SyncObj._onTick, monotonicTime=clock), core, 0.0)
 
 
@@ -209,6 +206,9 @@ class StockEngine(SyncObj):
     _SyncObj__deleteEntriesFrom = _closed
     _SyncObj__deleteEntriesTo = _closed
     _SyncObj__getPrevLogIndexTerm = _closed
+    _SyncObj__getEntries = _closed
+    _SyncObj__onNodeConnected = _closed
+    _SyncObj__onNodeDisconnected = _closed
 
     def _checkCommandsToApply(self) -> None:
         """The stock command queue stays empty: `propose` appends at once, so that an entry is synced and sent

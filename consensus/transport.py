@@ -11,17 +11,17 @@ import logging
 import random
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from consensus import limits
-from consensus.config import Peer, ReplicaConfig
+from consensus.config import Address, ReplicaConfig
 from consensus.errors import IdentityRefused, MalformedMessage
 from consensus.framing import frame
 from consensus.links import Inbound, Outbound
-from consensus.messages import Message, encode
+from consensus.messages import Hello, Message, encode
 from consensus.tls import MutualTls
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,10 @@ class Receiver(Protocol):
 
     def message_received(self, peer_id: str, message: Message) -> None:
         """Raises MalformedMessage; the connection is then closed."""
+        ...
+
+    def peer_greeted(self, peer_id: str, incarnation: bytes) -> None:
+        """What comes from this member from now on comes from the server with that disk (membership.py)."""
         ...
 
     def link_up(self, peer_id: str) -> None: ...
@@ -69,7 +73,9 @@ class TcpTransport:
         self._tls = tls
         self._listen_socket = listen_socket
         self._accepting: list[asyncio.Task[None]] = []
-        self._dialling: list[asyncio.Task[None]] = []
+        self._incarnation = b""
+        self._addresses: dict[str, Address] = {}
+        self._dialling: dict[str, asyncio.Task[None]] = {}
         self._outbound: dict[str, Outbound] = {}
         # Each with its handshake, in the order of their coming.
         self._strangers: dict[Inbound, asyncio.Task[None]] = {}
@@ -77,19 +83,40 @@ class TcpTransport:
         self._reported: set[tuple[str | None, str]] = set()
         self._stopped = False
 
-    async def start(self) -> None:
-        """Listens, and begins to dial every other member. Raises OSError when it cannot listen."""
+    async def start(self, incarnation: bytes, addresses: Mapping[str, Address]) -> None:
+        """Listens, and begins to dial the others. Raises OSError when it cannot listen."""
         loop = asyncio.get_running_loop()
+        self._incarnation = incarnation
         for listener in await self._listen():
             accepting = loop.create_task(self._accept(listener))
             accepting.add_done_callback(partial(_close, listener))
             self._accepting.append(accepting)
-        self._dialling = [loop.create_task(self._keep_dialling(peer)) for peer in self._config.other_peers]
+        self.reach(addresses)
+
+    def reach(self, addresses: Mapping[str, Address]) -> None:
+        """From now on these are the others: dialled there, and let in; the links with all others are cut."""
+        if self._stopped:
+            return
+        former, self._addresses = self._addresses, dict(addresses)
+        for peer_id in former:
+            if self._addresses.get(peer_id) != former[peer_id]:
+                self._dialling.pop(peer_id).cancel()
+        for peer_id in former.keys() - self._addresses.keys():
+            link = self._inbound.get(peer_id)
+            if link is not None:
+                link.abort()
+        loop = asyncio.get_running_loop()
+        for peer_id, address in self._addresses.items():
+            if peer_id not in self._dialling:
+                self._dialling[peer_id] = loop.create_task(self._keep_dialling(peer_id, address))
+
+    def accepts(self, peer_id: str) -> bool:
+        return peer_id in self._addresses
 
     def abort(self) -> None:
         """Cuts every connection now; nothing more is sent or taken."""
         self._stopped = True
-        for task in [*self._dialling, *self._accepting, *self._strangers.values()]:
+        for task in [*self._dialling.values(), *self._accepting, *self._strangers.values()]:
             task.cancel()
         for link in [*self._strangers, *self._inbound.values()]:
             link.abort()
@@ -99,7 +126,7 @@ class TcpTransport:
     async def stop(self) -> None:
         """As `abort`, and returns once everything is closed."""
         self.abort()
-        tasks = [*self._dialling, *self._accepting, *self._strangers.values()]
+        tasks = [*self._dialling.values(), *self._accepting, *self._strangers.values()]
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def send(self, peer_id: str, messages: Sequence[Message]) -> None:
@@ -119,44 +146,46 @@ class TcpTransport:
 
     # The dialling side.
 
-    async def _keep_dialling(self, peer: Peer) -> None:
+    async def _keep_dialling(self, peer_id: str, address: Address) -> None:
         delay_s = limits.RECONNECT_DELAY_S_MIN
         while not self._stopped:
-            if await self._connect(peer):
+            if await self._connect(peer_id, address):
                 delay_s = limits.RECONNECT_DELAY_S_MIN
             # Half to all of the delay, so that members that lost each other do not meet in step.
             await asyncio.sleep(delay_s * self._rng.uniform(0.5, 1.0))
             delay_s = min(2 * delay_s, limits.RECONNECT_DELAY_S_MAX)
 
-    async def _connect(self, peer: Peer) -> bool:
+    async def _connect(self, peer_id: str, address: Address) -> bool:
         """Dials once and stays until the connection is gone; False when it never was one."""
-        link = Outbound(self._config, peer.id, secured=self._tls is not None)
+        link = Outbound(self._config, peer_id, self._incarnation, secured=self._tls is not None)
         try:
             async with asyncio.timeout(limits.CONNECT_TIMEOUT_S):
                 await asyncio.get_running_loop().create_connection(
                     lambda: link,
-                    peer.host,
-                    peer.port,
+                    address.host,
+                    address.port,
                     ssl=None if self._tls is None else self._tls.client_context(),
                     # Not named: the identity that counts is in the certificate, whatever the host's name.
                     server_hostname=None if self._tls is None else "",
                 )
                 await link.welcomed
         except (ssl.SSLError, MalformedMessage, IdentityRefused) as error:
-            self._report(peer.id, error, f"no link to {peer.id} at {peer.host}:{peer.port}")
+            self._report(peer_id, error, f"no link to {peer_id} at {address.host}:{address.port}")
             return False
         except (OSError, UnicodeError) as error:  # Refused, timed out, closed; or no such host name.
-            logger.debug("cannot reach %s: %s", peer.id, error)
+            logger.debug("cannot reach %s: %s", peer_id, error)
             return False
         else:
-            self._outbound[peer.id] = link
-            self._receiver.link_up(peer.id)
+            self._outbound[peer_id] = link
+            self._receiver.link_up(peer_id)
             await link.closed
             return True
         finally:
-            link.abort()
-            if self._outbound.pop(peer.id, None) is not None and not self._stopped:
-                self._receiver.link_down(peer.id)
+            link.close()  # The last that a member hears may be that it is one no more.
+            if self._outbound.get(peer_id) is link:
+                del self._outbound[peer_id]
+                if not self._stopped:
+                    self._receiver.link_down(peer_id)
 
     # The listening side.
 
@@ -227,13 +256,15 @@ class TcpTransport:
             self._strangers.pop(link, None)
             accepted.close()
 
-    def greeted(self, link: Inbound, sender_id: str) -> None:
+    def greeted(self, link: Inbound, hello: Hello) -> None:
         """A member has one connection to here; an older one is a leftover that TCP still holds."""
         self._strangers.pop(link, None)
-        older = self._inbound.get(sender_id)
-        self._inbound[sender_id] = link
+        older = self._inbound.get(hello.sender)
+        self._inbound[hello.sender] = link
         if older is not None:
             older.abort()
+        if not self._stopped:
+            self._receiver.peer_greeted(hello.sender, hello.incarnation)
 
     def deliver(self, sender_id: str, message: Message) -> None:
         if not self._stopped:

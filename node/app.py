@@ -12,15 +12,17 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
 
 import node
+from consensus.config import CatchUp, ReplicaConfig
 from consensus.config import Peer as ReplicaPeer
-from consensus.config import ReplicaConfig
 from consensus.errors import ConsensusError
 from consensus.replica import Replica
+from consensus.snapshot import Snapshot
 from consensus.tls import CredentialFiles, MutualTls
 from node import limits
 from node.applied import AnnouncingMachine
@@ -34,8 +36,11 @@ from node.http.routes import ROUTES
 from node.http.server import Dispatcher, HttpServer
 from node.http.services import Services
 from node.reads import Reads
+from node.snapshots import Sink, Source
 from node.stamps import Stamps
 from node.telemetry import Metrics, Readings, configure_logging, node_readings
+from storage.received import ReceivedSnapshot
+from storage.snapshot import StoreSnapshots
 from storage.store import Store
 
 _log = structlog.get_logger("node")
@@ -59,6 +64,8 @@ class Node:
         self.config = config
         self._on_fatal = on_fatal
         self._runner: web.ServerRunner | None = None
+        self._installing: asyncio.Task[None] | None = None
+        self._snapshots: tuple[Source, Sink]
         self.services: Services
 
     async def start(self) -> None:
@@ -72,7 +79,7 @@ class Node:
         store = Store.open(config.data_dir)
         try:
             machine = AnnouncingMachine(store.machine)
-            replica = Replica(_replica_config(config), store.raft_rows, machine, self._on_fatal, tls=tls)
+            replica = self._make_replica(store, machine, tls)
             metrics = Metrics()
             committer = Committer(
                 replica,
@@ -106,6 +113,21 @@ class Node:
             raise
         _log.info("serving", http=f"{config.http_host}:{config.http_port}", data_dir=str(config.data_dir))
 
+    def _make_replica(self, store: Store, machine: AnnouncingMachine, tls: MutualTls | None) -> Replica:
+        data_dir = self.config.data_dir
+        source = Source(StoreSnapshots(store.engine, data_dir))
+        sink = Sink(ReceivedSnapshot(data_dir), self._snapshot_received, self._on_fatal)
+        self._snapshots = source, sink
+        return Replica(
+            _replica_config(self.config),
+            store.raft_rows,
+            machine,
+            self._on_fatal,
+            snapshot_source=source,
+            snapshot_sink=sink,
+            tls=tls,
+        )
+
     async def _serve_http(self) -> None:
         dispatcher = Dispatcher(self.services, ROUTES, self._on_fatal)
         runner = web.ServerRunner(
@@ -121,6 +143,8 @@ class Node:
     async def stop(self) -> None:
         """Give away the leadership, then finish what was begun: requests first, with a deadline, then their
         commits, then the rest."""
+        if self._installing is not None:
+            await self._installing
         self.services.draining = True
         _log.info("stopping")
         await self._hand_over()
@@ -138,13 +162,49 @@ class Node:
             _log.info("leadership not handed over", reason=str(error))
 
     async def _stop_parts(self) -> None:
+        await self._stop_running()
+        await self._close_store()
+
+    async def _stop_running(self) -> None:
+        """Nothing is answered, and nothing is written any more."""
         services = self.services
         if self._runner is not None:
             await self._runner.cleanup()
         await services.committer.close(limits.SHUTDOWN_COMMITS_TIMEOUT_S)
         await services.forwarder.close()
         await services.replica.stop()
-        services.store.close()
+
+    async def _close_store(self) -> None:
+        for each in self._snapshots:
+            await each.close()
+        self.services.store.close()
+
+    # A snapshot from the leader, for a node that is too far behind.
+
+    def _snapshot_received(self, snapshot: Snapshot) -> None:
+        if self._installing is None and not self.services.draining:
+            self._installing = asyncio.get_running_loop().create_task(self._install(snapshot))
+
+    async def _install(self, snapshot: Snapshot) -> None:
+        """Starts this node again, in this process, with what the leader had applied. Whatever goes wrong ends
+        it: the next start finds the former database whole, or the new one (storage/directory.py)."""
+        services, (_, sink) = self.services, self._snapshots
+        try:
+            if not services.replica.needs(snapshot):
+                sink.forget()
+                return
+            _log.info("installing a snapshot", index=snapshot.index)
+            services.draining = True
+            await self._stop_running()
+            if services.replica.needs(snapshot):
+                sink.install(snapshot, services.store)
+            await self._close_store()
+            await self.start()
+            gc.collect()
+        except BaseException as error:
+            self._on_fatal(error)
+        finally:
+            self._installing = None
 
 
 def _replica_config(config: Config) -> ReplicaConfig:
@@ -152,11 +212,19 @@ def _replica_config(config: Config) -> ReplicaConfig:
         cluster=config.cluster,
         node_id=config.node_id,
         peers=tuple(
-            ReplicaPeer(id=peer.id, host=peer.raft_host, port=peer.raft_port, zone=peer.zone)
+            ReplicaPeer(
+                id=peer.id,
+                host=peer.raft_host,
+                port=peer.raft_port,
+                zone=peer.zone,
+                http=urlsplit(peer.http_url).netloc,
+            )
             for peer in config.peers
         ),
+        join=config.join,
         listen_host=config.raft_host,
         listen_port=config.raft_port,
+        catch_up=CatchUp(config.catch_up_rate_mib_s << 20, config.log_retained_mib << 20),
     )
 
 

@@ -35,7 +35,7 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """One voter of the cluster, this node included, as every other node reaches it."""
+    """One node of the cluster, this one included, as every other node reaches it."""
 
     id: str
     zone: str
@@ -97,7 +97,11 @@ class Config:
     raft_port
         Port of replication.
     peers
-        Every voter, this node included: id,zone,raft-host:port,http-url. Without it, a cluster of one.
+        Every node, this one included: id,zone,raft-host:port,http-url. Without it, a cluster of one. They
+        are the voters of a new cluster; later members are added through the API.
+    join
+        Do not form a new cluster with the peers; wait until an existing one adds this node. The peers are
+        then only where to find it. Without effect once this node has been added.
     log_key_file
         PEM file of the cluster's Ed25519 log key, which signs checkpoints. The same on every node.
     raft_ca_file
@@ -115,6 +119,10 @@ class Config:
         Commands that may wait for group commit before new ones are refused.
     entries_in_flight_max
         Raft entries proposed and not applied yet.
+    catch_up_rate_mib_s
+        MiB a second that this node, when it leads, sends at most to nodes that are far behind, over all.
+    log_retained_mib
+        MiB of log kept for nodes that are behind or down; who needs more gets a snapshot.
     log_level
         What to log on stderr, as JSON lines.
     """
@@ -138,6 +146,7 @@ class Config:
             negative="",
         ),
     ] = ()
+    join: Annotated[bool, Parameter(negative="")] = False
     raft_ca_file: Path | None = None
     raft_certificate_file: Path | None = None
     raft_key_file: Path | None = None
@@ -145,6 +154,8 @@ class Config:
     commit_timeout_s: float = limits.COMMIT_TIMEOUT_S
     pending_commands_max: int = limits.PENDING_COMMANDS_MAX
     entries_in_flight_max: int = limits.ENTRIES_IN_FLIGHT_MAX
+    catch_up_rate_mib_s: int = limits.CATCH_UP_RATE_MIB_S
+    log_retained_mib: int = limits.LOG_RETAINED_MIB
     log_level: LogLevel = "info"
 
     def __post_init__(self) -> None:
@@ -156,6 +167,8 @@ class Config:
         _check_range("commit_timeout_s", self.commit_timeout_s, 0.1, 600)
         _check_range("pending_commands_max", self.pending_commands_max, 1, 1_000_000)
         _check_range("entries_in_flight_max", self.entries_in_flight_max, 1, 64)
+        _check_range("catch_up_rate_mib_s", self.catch_up_rate_mib_s, 1, 10_000)
+        _check_range("log_retained_mib", self.log_retained_mib, 1, 65_536)
         if not self.peers:
             object.__setattr__(self, "peers", (self._alone(),))
         self._check_peers()

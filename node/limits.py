@@ -112,6 +112,14 @@ FORWARD_CONNECT_TIMEOUT_S = 2.0
 FORWARD_ANSWER_TIMEOUT_S = COMMIT_TIMEOUT_S + 5.0
 FORWARD_CHUNK_SIZE_BYTES = 64 << 10
 
+# --- replication ------------------------------------------------------------------------------
+
+CATCH_UP_RATE_MIB_S = 32
+"""What a leader sends to nodes that are far behind, besides what is new. Above what clients write, or they
+would never catch up."""
+
+LOG_RETAINED_MIB = 256
+
 # --- process ----------------------------------------------------------------------------------
 
 SHUTDOWN_REQUESTS_TIMEOUT_S = 5.0

@@ -147,6 +147,7 @@ def node_readings(replica: Replica, committer: Committer, store: Store) -> list[
         _single("stele_raft_term", "Raft term.", status.term),
         _single("stele_raft_commit_index", "Newest committed entry.", status.commit_index),
         _single("stele_raft_applied_index", "Newest applied entry.", status.applied_index),
+        _single("stele_raft_first_index", "Oldest entry of the log.", status.first_index),
         _single("stele_raft_last_index", "Newest entry of the log.", status.last_index),
         Measurement(
             "stele_raft_role",

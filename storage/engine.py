@@ -17,6 +17,7 @@ from rocksdict import (
     BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
+    Checkpoint,
     DBCompressionType,
     DBRecoveryMode,
     Options,
@@ -133,6 +134,32 @@ class Engine:
             self._database.write(batch.raw, self._synced if sync else self._unsynced)
         except Exception as error:
             raise StorageFailed(f"cannot write: {error}") from error
+
+    def last(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
+        """The last row with start <= key < end."""
+        rows = self._database.iter()
+        rows.seek_for_prev(end)
+        if rows.valid() and rows.key() == end:
+            rows.prev()
+        if not rows.valid():
+            rows.status()
+            return None
+        key: Any = rows.key()
+        value: Any = rows.value()
+        return (key, value) if key >= start else None
+
+    def checkpoint(self, path: Path) -> None:
+        """Makes a copy of the database as it is now in the new directory `path`; its files are hard links.
+
+        May run on a thread of its own. rocksdict lets other threads run while it flushes, but not while it
+        makes the checkpoint, which flushes too: so that is done before, and little is left to do.
+        """
+        try:
+            self._database.flush()
+            self._raft.flush()
+            Checkpoint(self._database).create_checkpoint(str(path))
+        except Exception as error:
+            raise StorageFailed(f"cannot make a checkpoint in {path}: {error}") from error
 
     def flush(self) -> None:
         """Writes the memory tables to files, so that the next start replays nothing."""

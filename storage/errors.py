@@ -27,6 +27,14 @@ class InvariantBroken(StorageError):
     """The stored state contradicts itself or the journal. The node stops before it answers wrongly."""
 
 
+class SnapshotInvalid(StorageError):
+    """The bytes of a snapshot are not what their digest or their form says. They are dropped."""
+
+
+class DiskSpaceShort(StorageError):
+    """A snapshot is not made or kept, so that the disk does not become full."""
+
+
 class LedgerUnknown(StorageError):
     def __init__(self, ledger: str) -> None:
         super().__init__(f"there is no ledger {ledger!r}")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from storage import keys, rows
+from storage import directory, keys, rows
 from storage.engine import Engine
 from storage.errors import NotAStore, StorageFailed, StoreInUse
 from storage.findings import Finding, FsckReport, Progress
@@ -27,16 +27,17 @@ __all__ = ["Finding", "FsckReport", "Progress", "check"]
 
 
 def check(path: Path, progress: Progress | None = None) -> FsckReport:
-    """Checks the store in directory `path` and reports every row that is wrong.
+    """Checks the store in the data directory `path` and reports every row that is wrong.
 
     A file that RocksDB itself finds damaged (each of its blocks carries a checksum) is a finding too,
     named by file and offset. Raises `StoreInUse` while a node runs on the directory, and `NotAStore` when
     it holds no store; anything else that is wrong with the data is a finding, never an exception.
     """
     report = FsckReport()
-    with _locked(path):
+    database = path / directory.STORE
+    with _locked(database):
         try:
-            engine = Engine(path, read_only=True)
+            engine = Engine(database, read_only=True)
         except StorageFailed as error:
             report.add("store", str(error))
             return report

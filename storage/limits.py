@@ -26,3 +26,12 @@ OPEN_FILES_MAX = 256
 
 TILE_CACHE_ENTRIES = 256
 """Full tiles of one ledger (about 40 KiB each with the nodes inside) kept in memory for proofs."""
+
+SNAPSHOT_TABLE_SIZE_BYTES_MAX = 4 << 20
+"""The table of a snapshot's files: enough for about 150,000 of them."""
+
+SNAPSHOT_READ_SIZE_BYTES = 1 << 20
+SNAPSHOT_READ_AHEAD_SIZE_BYTES = 4 << 20
+
+SNAPSHOT_DISK_FREE_SIZE_BYTES_MIN = 256 << 20
+"""A snapshot is neither made nor kept when less would stay free for the node's own writes."""

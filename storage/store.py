@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from storage import keys, rows
+from storage import directory, keys, rows
 from storage.engine import Batch, Engine, RaftRows
 from storage.errors import BlockUnknown, FormatUnknown, LedgerUnknown
 from storage.journal import Journal
@@ -31,18 +31,28 @@ class LedgerInfo(NamedTuple):
 class Store:
     """One node's data. Not safe for use from several threads: the node's event loop owns it."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, lock: directory.DirectoryLock) -> None:
+        self._lock = lock
+        self.engine = engine
         self.machine = LedgerMachine(engine)
         self.raft_rows: RaftRows = engine.raft_rows
 
     @classmethod
-    def open(cls, path: Path) -> Store:
-        """Opens the store in directory `path`, and makes it when the directory is empty or absent.
+    def open(cls, path: Path, step: directory.Step = directory.nothing) -> Store:
+        """Opens the store in the data directory `path`, and makes it when the directory is empty or absent.
 
-        Raises `StoreInUse`, `StorageFailed`, `FormatUnknown`, or `InvariantBroken` when what is stored
-        contradicts itself.
+        A snapshot that was completed takes the place of its database first. Raises `OSError`, `StoreInUse`,
+        `StorageFailed`, `FormatUnknown`, or `InvariantBroken` when what is stored contradicts itself.
         """
+        lock = directory.DirectoryLock(path)
+        try:
+            return cls._open(directory.prepare(path, step), lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def _open(cls, path: Path, lock: directory.DirectoryLock) -> Store:
         engine = Engine(path)
         try:
             stored_format = engine.get(keys.FORMAT)
@@ -54,15 +64,18 @@ class Store:
                 raise FormatUnknown(
                     f"{path} has format {stored_format!r}; this version reads {STORE_FORMAT!r}"
                 )
-            return cls(engine)
+            return cls(engine, lock)
         except BaseException:
             engine.close()
             raise
 
     def close(self) -> None:
         """Flushes and closes the database. The store must not be used afterwards."""
-        self._engine.flush()
-        self._engine.close()
+        try:
+            self.engine.flush()
+            self.engine.close()
+        finally:
+            self._lock.release()
 
     def ledgers(self) -> list[LedgerInfo]:
         """Every ledger, by name."""
@@ -82,11 +95,11 @@ class Store:
             seq = state.size - 1
         elif not 0 <= seq < state.size:
             raise BlockUnknown(seq, state.size)
-        return View(self._engine, state, seq)
+        return View(self.engine, state, seq)
 
     def journal(self, ledger: str) -> Journal:
         """Raises `LedgerUnknown`."""
-        return Journal(self._engine, self._state(ledger))
+        return Journal(self.engine, self._state(ledger))
 
     def seq_at(self, ledger: str, at: int) -> int | None:
         """The newest block committed at or before `at` microseconds since the epoch, if any."""
@@ -95,21 +108,21 @@ class Store:
     def transaction(self, ledger: str, tx: bytes) -> Committed | Refused | None:
         """What became of a transaction; None when it never reached this node's applied state."""
         state = self._state(ledger)
-        stored = self._engine.get(keys.transaction(state.number, tx))
+        stored = self.engine.get(keys.transaction(state.number, tx))
         if stored is not None:
             return Committed(rows.U64.unpack(stored)[0], 0, tx, ())
-        refused = self._engine.get(keys.refusal(state.number, tx))
+        refused = self.engine.get(keys.refusal(state.number, tx))
         return None if refused is None else rows.decode_refusal(refused)
 
     def save_checkpoint(self, ledger: str, size: int, note: str) -> None:
         """Keeps a signed checkpoint; every one ever issued is kept (DESIGN.md section 2)."""
         batch = Batch()
         batch.put(keys.checkpoint(self._state(ledger).number, size), note.encode())
-        self._engine.write(batch)
+        self.engine.write(batch)
 
     def checkpoint(self, ledger: str, size: int) -> str | None:
         """The signed checkpoint that this node issued for `size`, if it did."""
-        note = self._engine.get(keys.checkpoint(self._state(ledger).number, size))
+        note = self.engine.get(keys.checkpoint(self._state(ledger).number, size))
         return None if note is None else note.decode()
 
     def _state(self, ledger: str) -> LedgerState:

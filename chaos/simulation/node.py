@@ -12,6 +12,7 @@ from chaos.simulation.scheduler import Scheduler
 from chaos.simulation.violation import Violation
 from consensus.config import Role, Timing
 from consensus.log import DurableLog
+from consensus.membership import Membership
 from consensus.messages import Message
 from consensus.raft_core import RaftCore
 from node.stamps import Stamps
@@ -27,7 +28,7 @@ class Surroundings(Protocol):
 
     scheduler: Scheduler
     promises: Promises
-    ids: list[str]
+    membership: Membership
 
     def send(self, source: str, target: str, message: Message, after_s: float) -> None: ...
     def went_down(self, node: SimulatedNode) -> None: ...
@@ -113,7 +114,7 @@ class SimulatedNode:
             self.machine = machine.ledgers
             self.core = RaftCore(
                 self.id,
-                self._world.ids,
+                self._world.membership,
                 log=DurableLog(self.disk.raft_rows),
                 state_machine=machine,
                 timing=self._timing,

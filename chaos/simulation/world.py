@@ -17,6 +17,7 @@ from chaos.simulation.scheduler import Scheduler, Sink
 from chaos.simulation.violation import Violation
 from chaos.simulation.workload import Workload
 from consensus.errors import NotLeader, TooManyProposals
+from consensus.membership import Member, Membership
 from consensus.messages import Message, VoteResponse
 from consensus.raft_core import RaftCore
 from storage.commands import DropLedger, encode_group
@@ -64,6 +65,9 @@ class World:
         self.counts: Counter[str] = Counter()
         self._nemesis: Nemesis | None = None
         self.ids = [f"n{number}" for number in range(nodes)]
+        self.membership = Membership(
+            tuple(Member(each, f"z{number}", "host", number) for number, each in enumerate(self.ids))
+        )
         self.network = Network(self.scheduler, self.weather, self._deliver)
         self.nodes = [
             SimulatedNode(node_id, self, rate, self.weather.timing)
@@ -157,11 +161,16 @@ class World:
 
     def came_up(self, node: SimulatedNode) -> None:
         """New links, in both directions."""
+        core = node.core
+        if core is None:
+            return
         for other in self._others(node):
             other.peer_connected(node.id)
+            other.peer_greeted(node.id, core.incarnation)
+            core.peer_greeted(other.node_id, other.incarnation)
         for node_id in self.ids:
-            if node_id != node.id and node.core is not None:
-                node.core.peer_connected(node_id)
+            if node_id != node.id:
+                core.peer_connected(node_id)
 
     def elected(self, node: SimulatedNode) -> None:
         if self._nemesis is not None:

@@ -117,8 +117,8 @@ class Cluster:
             return
 
     def stores(self) -> list[Path]:
-        """The data directory of each node's database."""
-        found = sorted(path.parent for path in self.data.rglob("CURRENT"))
+        """The data directory of each node."""
+        found = sorted(path.parent.parent for path in self.data.rglob("store/CURRENT"))
         assert len(found) == self.count, found
         return found
 

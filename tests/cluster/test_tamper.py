@@ -8,7 +8,7 @@ import pytest
 from stele.verify.document import verify_document
 from stele.verify.errors import VerificationError
 from stele.verify.note import VerifierKey
-from storage import fsck, keys
+from storage import directory, fsck, keys
 from storage.engine import Batch, Engine
 from tests.cluster.cluster import Cluster, leader_of
 from tests.cluster.workload import LEDGER, TABLE, Told, prepare, settle
@@ -32,7 +32,7 @@ async def test_a_tampered_value_is_named_and_refused(cluster: Cluster) -> None:
     cluster.stop()
     for store in stores:
         assert fsck.check(store).findings == []
-        engine = Engine(store)
+        engine = Engine(store / directory.STORE)
         ((row_key, row),) = [row for row in engine.scan(b"D", keys.end_of(b"D")) if b"account\0" in row[0]]
         assert b'{"balance":100}' in row
         batch = Batch()

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 from consensus import record
 from consensus.config import Timing
 from consensus.errors import ConsensusError
-from consensus.log import DurableLog, LogStore
-from consensus.messages import Append, AppendResponse, Message, PreVote, PreVoteResponse, VoteResponse
+from consensus.log import DurableLog, LogStore, membership_row
+from consensus.membership import Member, Membership
+from consensus.membership_history import MembershipEntry
+from consensus.messages import (
+    Append,
+    AppendResponse,
+    Contacts,
+    Message,
+    PreVote,
+    PreVoteResponse,
+    VoteResponse,
+)
 from consensus.raft_core import RaftCore
 from consensus.record import Kind
 from consensus.state_machine import StateMachine
@@ -46,11 +57,40 @@ class Outcome:
         self.error, self.told = error, True
 
 
-class Bench:
-    """A member n0 of a cluster, its store in `path`, and shorthands for what its peers would do."""
+def members(size: int, *, known: bool = False) -> Membership:
+    """n0, n1, ..., all voters; nobody's incarnation is known, or that of nI is I + 1 in every byte."""
+    return Membership(
+        tuple(
+            Member(f"n{i}", f"z{i}", "h", 7500 + i, incarnation=bytes([i + 1]) * 16 if known else b"")
+            for i in range(size)
+        )
+    )
 
-    def __init__(self, path: Path, size: int = 3, machine: StateMachine | None = None) -> None:
+
+class Bench:
+    """A member n0 of a cluster, its store in `path`, and shorthands for what its peers would do.
+
+    Its log begins with entry 1 and a membership of `size` voters, without which nobody is elected by a
+    majority; with `bootstrap`, it is empty. `settings` go to the core.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        size: int = 3,
+        machine: StateMachine | None = None,
+        *,
+        bootstrap: bool = False,
+        **settings: Any,
+    ) -> None:
+        self.settings = settings
         self.store = RocksStore(path)
+        if not bootstrap:
+            log = DurableLog(self.store)
+            log.append_new(0, Kind.NO_OP, b"")
+            log.sync()
+            self.store.write([membership_row(MembershipEntry(1, members(size)))], [])
+            self.store.batches = 0
         self.machine: StateMachine = machine or Recorder()
         self.clock = Clock()
         self.size = size
@@ -60,14 +100,16 @@ class Bench:
         ids = [f"n{i}" for i in range(self.size)]
         core = RaftCore(
             "n0",
-            ids,
+            members(self.size),
             log=DurableLog(store),
             state_machine=self.machine,
             timing=TIMING,
             clock=self.clock,
             rng=random.Random(1),
+            **self.settings,
         )
         for peer_id in ids[1:]:
+            core.peer_greeted(peer_id, members(self.size, known=True)[peer_id].incarnation)
             core.peer_connected(peer_id)
         return core
 
@@ -76,9 +118,10 @@ class Bench:
         self.core = self.new_core(self.store)
 
     def settle(self) -> list[tuple[str, Message]]:
-        """Settles, and lists what may be sent as (target, message)."""
+        """Settles, and lists what may be sent as (target, message), without the contacts it tells."""
         steps = self.core.settle()
-        return [(target, each) for step in steps for target, messages in step for each in messages]
+        sent = [(target, each) for step in steps for target, messages in step for each in messages]
+        return [(target, each) for target, each in sent if not isinstance(each, Contacts)]
 
     def wait(self, seconds: float) -> list[tuple[str, Message]]:
         """Lets time pass, a tick at a time; lists what is sent meanwhile."""
@@ -109,10 +152,10 @@ class Bench:
         return sent
 
     def elect(self) -> int:
-        """Makes n0 leader with the vote of n1; returns the term. Its messages are thrown away."""
+        """Makes n0 leader with the votes of half of the others; returns the term. What is sent is thrown away."""
         self.stand()
-        if self.size > 1:
-            self.core.receive("n1", VoteResponse(self.core.term, True))
+        for number in range(1, self.size // 2 + 1):
+            self.core.receive(f"n{number}", VoteResponse(self.core.term, True))
         self.settle()
         assert self.core.leads
         return self.core.term

@@ -17,6 +17,8 @@ from functools import partial
 from consensus.config import Role, Timing
 from consensus.errors import ConsensusError, NotLeader, ReadFailed, TransferFailed
 from consensus.log import DurableLog
+from consensus.membership import Member as ClusterMember
+from consensus.membership import Membership
 from consensus.messages import Message, decode_message, encode
 from consensus.raft_core import RaftCore
 from tests.consensus.promises import Promises, Proposal, Violation
@@ -252,7 +254,7 @@ class Simulation:
     def _start(self, member: Member) -> None:
         member.core = RaftCore(
             member.id,
-            self.ids,
+            Membership(tuple(ClusterMember(each, "z", each, 1) for each in self.ids)),
             log=DurableLog(member.disk),
             state_machine=member.machine,
             timing=TIMING,
@@ -263,6 +265,9 @@ class Simulation:
         for other in self.ids:
             if other != member.id:
                 member.core.peer_connected(other)
+        for core in self._cores():
+            core.peer_greeted(member.id, member.core.incarnation)
+            member.core.peer_greeted(core.node_id, core.incarnation)
 
     def crash(self, member: Member) -> None:
         """Everything in memory is gone: what was staged, and who waited for what."""

@@ -30,13 +30,14 @@ class KeptTransport(Transport):  # type: ignore[misc]
 class StockNode:
     """The stock engine as n0 of n0, n1, n2."""
 
-    def __init__(self, journal_file: Path | None = None) -> None:
+    def __init__(self, journal_file: Path | None = None, dump_file: Path | None = None) -> None:
         self.transport = KeptTransport()
         self.peers = {peer_id: Node(peer_id) for peer_id in ("n1", "n2")}
         conf = SyncObjConf(
             autoTick=False,
             commandsWaitLeader=False,
             journalFile=None if journal_file is None else str(journal_file),
+            fullDumpFile=None if dump_file is None else str(dump_file),
         )
         self.engine: Any = SyncObj(Node("n0"), list(self.peers.values()), conf=conf, transport=self.transport)
         for peer in self.peers.values():

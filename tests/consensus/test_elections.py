@@ -101,13 +101,17 @@ def test_votes_of_another_term_do_not_count(tmp_path: Path) -> None:
     assert bench.core.role is Role.CANDIDATE
 
 
-def test_who_is_no_member_has_no_say(tmp_path: Path) -> None:
+def test_who_is_no_member_is_not_counted(tmp_path: Path) -> None:
+    """What it asks for is answered: whoever leads may have been added since (thesis section 4.1)."""
     bench = Bench(tmp_path)
+    bench.stand()
+    bench.core.receive("n9", VoteResponse(bench.core.term, True))
+    assert not bench.core.leads
+    bench.elect()
+    bench.core.receive("n9", AppendResponse(bench.core.term, True, bench.core.log.last_index, 0, 0, 0))
     bench.settle()
-    for message in (RequestVote(7, 9, 9, False), append(7, (1, 0), entries(2, 7)), VoteResponse(7, True)):
-        bench.core.receive("n9", message)
-    assert bench.settle() == []
-    assert (bench.core.term, bench.core.log.last_index) == (0, 1)
+    assert bench.core.commit_index == 1
+    assert bench.answer_to("n9", append(7, (1, 0), entries(2, 7))) == AppendResponse(7, True, 2, 0, 0, 0)
 
 
 @pytest.mark.parametrize(("last_index", "last_term"), [(2, 2), (9, 1), (2, 1)])

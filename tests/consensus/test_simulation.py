@@ -143,5 +143,5 @@ def test_the_harness_finds_votes_for_logs_that_lack_something(monkeypatch: pytes
 
 
 def test_the_harness_finds_reads_that_do_not_ask_a_quorum(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Followers, "quorum_confirmed", lambda followers, read_round: True)
+    monkeypatch.setattr(Followers, "quorum_confirmed", lambda followers, membership, read_round: True)
     assert _finds_a_violation(400, Faults(partitions_per_s=3.0))

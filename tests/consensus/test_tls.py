@@ -54,7 +54,7 @@ def context_of(folder: Path, issued: Issued | None) -> ssl.SSLContext:
 
 
 def hello(sender: str = "n1") -> bytes:
-    return frame(encode(Hello(1, 1, "test", sender, "n0")))
+    return frame(encode(Hello(1, PROTOCOL_VERSION_MAX, "test", sender, "n0")))
 
 
 async def send_to(port: int, data: bytes, context: ssl.SSLContext | None) -> bytes:

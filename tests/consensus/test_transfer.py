@@ -78,7 +78,7 @@ def test_without_a_name_the_most_complete_follower_is_chosen(tmp_path: Path) -> 
 def test_who_cannot_take_over_is_refused(tmp_path: Path) -> None:
     bench = leading(tmp_path)
     for nobody in ("n9", "n0", ""):
-        with pytest.raises(TransferFailed, match="no other member"):
+        with pytest.raises(TransferFailed, match="no other voter"):
             bench.core.transfer(nobody, Outcome())
     for peer_id in ("n1", "n2"):
         bench.core.peer_disconnected(peer_id)

@@ -164,7 +164,10 @@ async def send_to(cluster: Cluster, number: int, data: bytes) -> bytes:
 
 
 def hello(
-    cluster: str = "test", sender: str = "n1", target: str = "n0", versions: tuple[int, int] = (1, 1)
+    cluster: str = "test",
+    sender: str = "n1",
+    target: str = "n0",
+    versions: tuple[int, int] = (1, PROTOCOL_VERSION_MAX),
 ) -> bytes:
     return frame(encode(Hello(*versions, cluster, sender, target)))
 
@@ -257,7 +260,7 @@ async def test_strangers_are_bounded_in_number(cluster: Cluster, monkeypatch: py
 @on_cluster
 async def test_a_newer_member_is_met_at_the_version_that_both_speak(cluster: Cluster) -> None:
     """Its Hello may carry what this version does not know; nothing else may (see above)."""
-    newer = frame(encode([1, 1, PROTOCOL_VERSION_MAX + 3, "test", "n1", "n0", {"features": ["x"]}, 7]))
+    newer = frame(encode([1, 1, PROTOCOL_VERSION_MAX + 3, "test", "n1", "n0", b"", {"features": ["x"]}, 7]))
     assert await send_to(cluster, 0, newer + b"\xff\xff\xff\xff") == WELCOME
     await check_at_work(cluster)
 

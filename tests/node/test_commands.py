@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -42,9 +43,8 @@ def test_fsck_reports_as_json(stopped: Path, capsys: pytest.CaptureFixture[str])
 def test_fsck_names_damage_and_exits_1(
     stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for file in stopped.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    table = max(tmp_path.glob("*.sst"), key=lambda each: each.stat().st_size)
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
+    table = max(tmp_path.rglob("*.sst"), key=lambda each: each.stat().st_size)
     data = bytearray(table.read_bytes())
     data[len(data) // 3] ^= 1
     table.write_bytes(data)

@@ -13,7 +13,7 @@ from consensus.waiting import Completion, Reads
 
 
 def read_without_quorum(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Followers, "quorum_confirmed", lambda self, read_round: True)
+    patch.setattr(Followers, "quorum_confirmed", lambda self, membership, read_round: True)
 
 
 def read_before_no_op(patch: pytest.MonkeyPatch) -> None:
@@ -47,7 +47,7 @@ def answer_of_any_round(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         Followers,
         "quorum_confirmed",
-        lambda self, read_round: (
+        lambda self, membership, read_round: (
             2 * sum(each.confirmed_round > 0 for each in self._progress.values()) >= len(self._progress)
         ),
     )

@@ -81,15 +81,20 @@ def acknowledgement_of_any_term(patch: pytest.MonkeyPatch) -> None:
 
     def on_append_response(self: RaftRules, node: Node, message: AppendResponse) -> None:
         if self.leads and message.term <= self.term and message.log_index <= self.log.last_index:
-            self._SyncObj__lastResponseTime[node] = self._clock()
-            self._SyncObj__raftMatchIndex[node] = self._followers.answered(node.id, message)
+            self._answered_at[node.id] = self._clock()
+            self._followers.answered(node.id, message)
 
     patch.setattr(RaftRules, "_on_append_response", on_append_response)
 
 
 def old_terms_by_counting(patch: pytest.MonkeyPatch) -> None:
     """Raft thesis section 3.6.2, figure 3.7."""
-    patch.setattr(RaftRules, "_SyncObj__getEntries", lambda self, index, count: [(None, index, self.term)])
+
+    def advance_commit(self: RaftRules) -> None:
+        index = self._followers.quorum_index(self.membership)
+        self._SyncObj__raftCommitIndex = max(self.commit_index, index)
+
+    patch.setattr(RaftRules, "_advance_commit", advance_commit)
 
 
 def no_sync(patch: pytest.MonkeyPatch) -> None:
@@ -142,14 +147,14 @@ def leader_counts_itself_before_its_sync(patch: pytest.MonkeyPatch) -> None:
 
 def followers_count_unasked(patch: pytest.MonkeyPatch) -> None:
     """A new leader believes that the others hold what it holds."""
-    become = RaftRules._SyncObj__onBecomeLeader
+    become = RaftRules._become_leader
 
     def become_leader(self: RaftRules) -> None:
         become(self)
-        held = dict.fromkeys(self._nodes.values(), self._log.last_index)
-        self._SyncObj__raftMatchIndex = held
+        for peer_id in self._followers:
+            self._followers[peer_id].match_index = self._log.last_index
 
-    patch.setattr(RaftRules, "_SyncObj__onBecomeLeader", become_leader)
+    patch.setattr(RaftRules, "_become_leader", become_leader)
 
 
 def commit_index_falls(patch: pytest.MonkeyPatch) -> None:

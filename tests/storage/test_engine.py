@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from storage import directory
 from storage.engine import Batch, Engine
 from storage.errors import FormatUnknown, StorageFailed, StoreInUse
 from storage.store import Store
@@ -90,7 +91,7 @@ def test_a_data_directory_has_one_owner_and_one_format(tmp_path: Path) -> None:
     with pytest.raises(StoreInUse):
         Store.open(path)
     store.close()
-    engine = Engine(path)
+    engine = Engine(path / directory.STORE)
     batch = Batch()
     batch.put(b"Mformat", b"stele-store-9")
     engine.write(batch)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stele.format.note import checkpoint_text
-from storage import fsck, keys
+from storage import directory, fsck, keys
 from storage.commands import Condition
 from storage.engine import Batch, Engine
 from storage.errors import NotAStore, StoreInUse
@@ -44,14 +44,14 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows_of(path: Path, kind: bytes) -> list[tuple[bytes, bytes]]:
-    engine = Engine(path, read_only=True)
+    engine = Engine(path / directory.STORE, read_only=True)
     found = list(engine.scan(kind, keys.end_of(kind)))
     engine.close()
     return found
 
 
 def store_row(path: Path, key: bytes, value: bytes | None) -> None:
-    engine = Engine(path)
+    engine = Engine(path / directory.STORE)
     batch = Batch()
     if value is None:
         batch.delete(key)
@@ -143,7 +143,7 @@ def test_a_flipped_byte_in_any_table_file_is_found(stopped: Path) -> None:
     chosen = random.Random(seed)
     # Behind the rows of a file lie RocksDB's filter and properties, which a scan does not read; in the
     # larger files the first half is rows.
-    files = [file for file in sorted(stopped.glob("*.sst")) if file.stat().st_size > 8_192]
+    files = [file for file in sorted(stopped.rglob("*.sst")) if file.stat().st_size > 8_192]
     assert files
     for _ in range(10):
         file = chosen.choice(files)

@@ -66,7 +66,7 @@ def test_the_ring_of_refusals_is_bounded(driver: Driver, monkeypatch: pytest.Mon
     driver.reopen()
     refused(driver.one(driver.transact(driver.delete("cars", "absent"))))
     assert driver.store.transaction(LEDGER, tried[2].tx) is None
-    assert len(list(driver.store._engine.scan(b"R", b"S"))) == 3
+    assert len(list(driver.store.engine.scan(b"R", b"S"))) == 3
     driver.store.close()
     assert fsck.check(driver.path).findings == []
     driver.store = Store.open(driver.path)

@@ -172,8 +172,8 @@ def test_two_stores_given_the_same_entries_hold_the_same_bytes(driver: Driver, t
     other = Store.open(tmp_path / "other")
     for index, payload in enumerate(driver.entries, start=1):
         other.machine.apply(index, payload)
-    mine = list(driver.store._engine.scan(b"", b"\xff"))
-    assert mine == list(other._engine.scan(b"", b"\xff"))
+    mine = list(driver.store.engine.scan(b"", b"\xff"))
+    assert mine == list(other.engine.scan(b"", b"\xff"))
     other.close()
 
 
