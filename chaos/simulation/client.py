@@ -76,7 +76,9 @@ class _Read(_Call):
     def set_result(self, result: object) -> None:
         self.finished = True
         if self.core is not None and self.core.applied_index < self.commit_index:
-            raise Violation(f"a read at {self.core.applied_index} began when {self.commit_index} was committed")
+            raise Violation(
+                f"a read at {self.core.applied_index} began when {self.commit_index} was committed"
+            )
         shown = _shown_by(self.node, self.place)
         self.client.promises.check_read(self.place, self.node.machine.applied_index, self.floor, shown)
         self.client.read(self, shown)

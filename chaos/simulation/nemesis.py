@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 from chaos.simulation.disk import Fate
 from chaos.simulation.faults import FAULTS, Weather
 from chaos.simulation.network import Network
 from chaos.simulation.node import SimulatedNode
-from chaos.simulation.scheduler import Scheduler
-from chaos.simulation.violation import Violation
-from consensus.errors import ConsensusError, NotLeader, TransferFailed
-from consensus.raft_core import RaftCore
+from chaos.simulation.operators import Everything as Cluster
+from chaos.simulation.operators import Operators
 
 _SLOW_SYNC_S_MAX = 0.3
 _HOLD_S_MAX = 1.5
@@ -24,14 +18,11 @@ _REIGN_S_MAX = 0.06
 _QUICK_RESTART_S = 0.005
 
 
-class Everything(Protocol):
+class Everything(Cluster, Protocol):
     """What the nemesis may lay hands on."""
 
-    scheduler: Scheduler
     network: Network
-    nodes: list[SimulatedNode]
     ids: list[str]
-    counts: Counter[str]
 
 
 class Nemesis:
@@ -43,6 +34,7 @@ class Nemesis:
         self._scheduler = world.scheduler
         self._rng = world.scheduler.rng
         self._stopped = False
+        self._operators = Operators(world)
         self._acts: dict[str, Callable[[], None]] = {
             "isolate": self._isolate,
             "split": self._split,
@@ -60,7 +52,7 @@ class Nemesis:
             "all lose power": self._all_lose_power,
             "crash after a vote": self._doom_a_voter,
             "fell new leaders": self._doom_leaders,
-            "transfer": self._transfer,
+            **self._operators.acts,
         }
         self._votes_until_crash = 0
         self._leaders_to_fell = 0
@@ -138,14 +130,14 @@ class Nemesis:
         """Sometimes who comes back is to lead at once, with everything still to be applied."""
         self._block(())
         if self._rng.random() < 0.3:
-            self._scheduler.after(self._rng.uniform(0.0, 0.1), self._transfer)
+            self._scheduler.after(self._rng.uniform(0.0, 0.1), self._operators.transfer)
 
     def _block(self, links: Iterable[tuple[str, str]]) -> None:
         """Some senders notice that a link is gone, as TCP sometimes does; all notice that it is back."""
         network = self._world.network
         before, network.blocked = network.blocked, frozenset(links)
         for source, target in sorted(before ^ network.blocked):
-            core = self._world.nodes[self._world.ids.index(source)].core
+            core = self._world.node(source).core
             if core is None:
                 continue
             if (source, target) in before:
@@ -191,7 +183,7 @@ class Nemesis:
                 self._scheduler.after(_QUICK_RESTART_S, node.start)
 
     def _doom_leaders(self) -> None:
-        """The next leaders go down, or are cut off, before much has come of them: figure 3.7 of the thesis."""
+        """The next leaders go down, or are cut off, before much has come of them (thesis, figure 3.7)."""
         self._leaders_to_fell = self._rng.choice((1, 3))
 
     def elected(self, node: SimulatedNode) -> None:
@@ -204,39 +196,3 @@ class Nemesis:
                 lambda: self._separate({node.id}),
             )
             self._scheduler.after(self._rng.uniform(0.0, _REIGN_S_MAX), self._rng.choice(falls))
-
-    # What operators do.
-
-    def _transfer(self) -> None:
-        """To somebody, to who applied least, or to whom the leader chooses; what comes of it is not
-        foreseen."""
-        targets = [None, *self._world.ids]
-        behind = min(self._world.nodes, key=lambda node: node.core.applied_index if node.core else 1 << 60)
-        for node in self._world.nodes:
-            if node.leads:
-                target_id = self._rng.choice((behind.id, self._rng.choice(targets)))
-                node.ask(partial(self._give_away, target_id))
-
-    def _give_away(self, target_id: str | None, core: RaftCore) -> None:
-        with suppress(NotLeader, TransferFailed):
-            core.transfer(target_id, _Transfer(self._world.counts))
-
-
-@dataclass(slots=True)
-class _Transfer:
-    """The completion of a leadership transfer, which counts what came of it."""
-
-    counts: Counter[str]
-    told: bool = False
-
-    def done(self) -> bool:
-        return self.told
-
-    def set_result(self, result: object) -> None:
-        self.told = True
-        self.counts["transferred"] += 1
-
-    def set_exception(self, error: ConsensusError) -> None:
-        if not isinstance(error, TransferFailed):
-            raise Violation(f"an operator was told {error!r}")
-        self.told = True

@@ -17,10 +17,14 @@ _LATE_FACTOR = 50
 
 
 class Network:
-    """All links between the nodes; `deliver(source, target, message)` is where messages come out."""
+    """All links between the nodes; `deliver(source, target, life, message)` is where messages come out.
+
+    `life` counts the disks that `source` has lost: a message belongs to a connection, and a connection to
+    the server whose incarnation was said when it began.
+    """
 
     def __init__(
-        self, scheduler: Scheduler, weather: Weather, deliver: Callable[[str, str, Message], None]
+        self, scheduler: Scheduler, weather: Weather, deliver: Callable[[str, str, int, Message], None]
     ) -> None:
         self.loss = weather.loss
         self.duplication = weather.duplication
@@ -33,7 +37,7 @@ class Network:
         self._scheduler = scheduler
         self._deliver = deliver
 
-    def send(self, source: str, target: str, message: Message, after_s: float) -> None:
+    def send(self, source: str, target: str, life: int, message: Message, after_s: float) -> None:
         """Takes a message that leaves `source` in `after_s` seconds."""
         rng = self._scheduler.rng
         if (source, target) in self.blocked or rng.random() < self.loss:
@@ -46,13 +50,15 @@ class Network:
             delay_s = rng.uniform(_DELAY_S_MIN, self.delay_s_max)
             if rng.random() < self.late_rate:
                 delay_s *= _LATE_FACTOR
-            self._scheduler.after(max(after_s, held_s) + delay_s, lambda: self._arrive(source, target, body))
+            self._scheduler.after(
+                max(after_s, held_s) + delay_s, lambda: self._arrive(source, target, life, body)
+            )
 
-    def _arrive(self, source: str, target: str, body: bytes) -> None:
+    def _arrive(self, source: str, target: str, life: int, body: bytes) -> None:
         if (source, target) in self.blocked:
             self.dropped += 1
         else:
-            self._deliver(source, target, decode_message(body))
+            self._deliver(source, target, life, decode_message(body))
 
     def calm(self) -> None:
         """No more faults."""
