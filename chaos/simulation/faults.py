@@ -51,6 +51,7 @@ class Weather:
     duplication: float
     delay_s_max: float
     late_rate: float
+    in_order: bool
     faults_per_s: float
     weights: tuple[float, ...]
     aim_at_leader: float
@@ -70,6 +71,7 @@ class Weather:
             duplication=rng.choice((0.0, 0.05, 0.2)),
             delay_s_max=rng.choice((0.002, 0.01, 0.03)),
             late_rate=rng.choice((0.0, 0.02, 0.1)),
+            in_order=rng.random() < 0.5,
             faults_per_s=rng.choice((0.5, 2.0, 4.0, 8.0)),
             weights=tuple(rng.choice((0.0, 1.0, 3.0)) for _ in FAULTS),
             aim_at_leader=rng.choice((0.0, 0.6, 0.9)),
@@ -80,7 +82,7 @@ class Weather:
             request_interval_s=rng.choice((0.02, 0.06, 0.15)),
             timing=_timing(rng),
             catch_up=CatchUp(
-                rate_bytes_s=rng.choice((100_000, 10_000_000)),
+                rate_bytes_s=rng.choice((1_000_000, 100_000_000)),
                 log_retained_size_bytes=rng.choice((1_000, 10_000, 1_000_000)),
             ),
         )
@@ -104,7 +106,7 @@ def small_limits(rng: random.Random) -> dict[str, float]:
     """Windows, batches and caches so small that a short history meets every edge of them."""
     return {
         "BATCH_ENTRIES_MAX": rng.choice((1, 4, 64)),
-        "IN_FLIGHT_BATCHES_MAX": rng.choice((1, 3, 64)),
+        "IN_FLIGHT_BATCHES_MAX": rng.choice((1, 3, 12)),
         "APPLY_ENTRIES_PER_TICK_MAX": rng.choice((1, 5, 1024)),
         "LOG_CACHE_ENTRIES_MAX": rng.choice((4, 64, 4096)),
         "LOG_SCAN_ENTRIES_MAX": rng.choice((3, 4096)),
@@ -113,7 +115,7 @@ def small_limits(rng: random.Random) -> dict[str, float]:
         "PROPOSALS_OUTSTANDING_MAX": rng.choice((4, 8192)),
         "READS_WAITING_MAX": rng.choice((2, 65536)),
         "LOG_COMPACTION_STEP_SIZE_BYTES": 500,
-        "SNAPSHOT_CHUNK_SIZE_BYTES": rng.choice((500, 5_000, 100_000)),
+        "SNAPSHOT_CHUNK_SIZE_BYTES": rng.choice((5_000, 50_000)),
         "SNAPSHOT_CHUNKS_IN_FLIGHT_MAX": rng.choice((1, 4, 16)),
         "SNAPSHOT_RETRY_S": 0.2,
         "SNAPSHOT_ABANDONED_S": 1.0,

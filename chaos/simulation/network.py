@@ -30,10 +30,13 @@ class Network:
         self.duplication = weather.duplication
         self.delay_s_max = weather.delay_s_max
         self.late_rate = weather.late_rate
+        # As TCP does; otherwise as messages of one connection and the next may.
+        self.in_order = weather.in_order
         self.blocked: frozenset[tuple[str, str]] = frozenset()
         # Links on which messages wait, as on a stalled connection, and until when.
         self.held_until: dict[tuple[str, str], float] = {}
         self.dropped = 0
+        self._arrivals: dict[tuple[str, str], float] = {}
         self._scheduler = scheduler
         self._deliver = deliver
 
@@ -65,3 +68,4 @@ class Network:
         self.loss = self.duplication = self.late_rate = 0.0
         self.held_until = {}
         self.delay_s_max = 0.002
+        self.in_order = True

@@ -33,6 +33,7 @@ class Surroundings(Protocol):
     promises: Promises
     weather: Weather
     counts: Counter[str]
+    healed: bool
 
     def send(self, source: SimulatedNode, target: str, message: Message, after_s: float) -> None: ...
     def went_down(self, node: SimulatedNode) -> None: ...
@@ -82,7 +83,7 @@ class SimulatedNode:
         self._world = world
         self._scheduler = world.scheduler
         self._timing = world.weather.timing
-        self._sink = SimulatedSink(world.scheduler, self._received)
+        self._sink = SimulatedSink(world.scheduler, self._faults, self._received)
         self._lives_heard: dict[str, int] = {}
         self._clock_rate = clock_rate
         self._clock_error_s = rng.uniform(-2.0, 2.0)
@@ -107,6 +108,9 @@ class SimulatedNode:
 
     def _wall_clock_ns(self) -> int:
         return int(_START_US + (self._clock() + self._clock_error_s) * 1e6) * 1000
+
+    def _faults(self) -> bool:
+        return not self._world.healed
 
     def _fate(self, synced: bool, deletes: bool) -> Fate:
         if synced:
@@ -137,7 +141,7 @@ class SimulatedNode:
                 clock=self._clock,
                 rng=self._scheduler.rng,
                 catch_up=self._world.weather.catch_up,
-                snapshot_source=SimulatedSource(self.disk, self._scheduler),
+                snapshot_source=SimulatedSource(self.disk, self._scheduler, self._faults),
                 snapshot_sink=self._sink,
             )
         except (DiskFailed, PowerLost):
@@ -182,7 +186,7 @@ class SimulatedNode:
         self.crash(power_lost=True)
         self.life += 1
         self.disk.replace((OrderedRows(), OrderedRows()))
-        self._sink = SimulatedSink(self._scheduler, self._received)
+        self._sink = SimulatedSink(self._scheduler, self._faults, self._received)
         self._world.promises.lost_disk(self.id)
         self._scheduler.note(self.id, "has lost its disk")
 
@@ -194,7 +198,9 @@ class SimulatedNode:
             self._sink.forget()
             return
         self.core.stop()
-        if self._scheduler.rng.random() < 0.8:  # Otherwise it goes down right before the rename.
+        if (
+            self._world.healed or self._scheduler.rng.random() < 0.8
+        ):  # Otherwise it goes down right before the rename.
             try:
                 rows = self._sink.completed(self.disk, snapshot)
             except Exception as error:
@@ -233,7 +239,7 @@ class SimulatedNode:
             self._put(core, lambda: self._heard(core, sender, life) and None)
 
     def _heard(self, core: RaftCore, sender: SimulatedNode, life: int) -> bool:
-        """Whether what `sender` said in one of its lives is still heard: a connection replaces those before."""
+        """Whether what `sender` said in that life is still heard: a connection replaces those before."""
         known = self._lives_heard.get(sender.id, -1)
         if life > known:
             self._lives_heard[sender.id] = life

@@ -18,6 +18,7 @@ from consensus.raft_core import RaftCore
 
 _NODES_MAX = 8
 _VOTERS_MIN = 2
+_PROMOTIONS_TRIED = 15
 
 
 class Everything(Protocol):
@@ -26,6 +27,7 @@ class Everything(Protocol):
     scheduler: Scheduler
     nodes: list[SimulatedNode]
     counts: Counter[str]
+    healed: bool
 
     def leader(self) -> RaftCore | None: ...
     def new_node(self) -> SimulatedNode: ...
@@ -85,7 +87,19 @@ class Operators:
             node = self._rng.choice(strangers)
         number = self._world.nodes.index(node)
         member = Member(node.id, "zone", "host", number)
-        self._ask_leaders(lambda core: core.add_learner(member, _Told(self._world.counts, "added")))
+        told = _Told(self._world.counts, "added", partial(self._promote_soon, node.id, _PROMOTIONS_TRIED))
+        self._ask_leaders(lambda core: core.add_learner(member, told))
+
+    def _promote_soon(self, node_id: str, tries: int) -> None:
+        """Mostly it gets its vote as soon as it has caught up."""
+        self._world.scheduler.after(self._rng.uniform(0.02, 0.3), lambda: self._try_promotion(node_id, tries))
+
+    def _try_promotion(self, node_id: str, tries: int) -> None:
+        member = self._membership().get(node_id)
+        if tries and not self._world.healed and (member is None or not member.voter):
+            told = _Told(self._world.counts, "promoted")
+            self._ask_leaders(lambda core: core.promote(node_id, told))
+            self._promote_soon(node_id, tries - 1)
 
     def _promote(self) -> None:
         for learner in self._membership().learners:
@@ -102,7 +116,7 @@ class Operators:
 
     def _replace(self) -> None:
         """Everything at once; all but one is refused, or must wait."""
-        for act in (self._add, self._promote, self._remove):
+        for act in self._rng.sample((self._add, self._promote, self._remove, self._remove), 4):
             act()
 
     # Disks.
@@ -121,7 +135,7 @@ class Operators:
         named = {each.id: each.incarnation for each in leader.membership.voters}
         for node in members:
             core = node.core
-            if core is None or core.commit_index < leader.commit_index:
+            if core is None or core.log.synced_index < leader.commit_index:
                 return
             if core.membership_index != leader.membership_index:
                 return
@@ -137,6 +151,7 @@ class _Told:
 
     counts: Counter[str]
     what: str
+    then: Callable[[], None] = lambda: None
     told: bool = False
 
     def done(self) -> bool:
@@ -145,6 +160,7 @@ class _Told:
     def set_result(self, result: object) -> None:
         self.told = True
         self.counts[self.what] += 1
+        self.then()
 
     def set_exception(self, error: ConsensusError) -> None:
         if not isinstance(error, TransferFailed | OutcomeUnknown):

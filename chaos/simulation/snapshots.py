@@ -18,7 +18,8 @@ from consensus.snapshot import Snapshot, SnapshotFailed, Taken
 from storage import keys, rows
 
 _MAKING_S_MAX = 0.1
-_FAILURE_RATE = 0.05
+_MAKING_FAILS = 0.05
+_KEEPING_FAILS = 0.01
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[list[Row], list[Row]]).decode
@@ -27,8 +28,9 @@ _decode = msgspec.msgpack.Decoder(tuple[list[Row], list[Row]]).decode
 class SimulatedSource:
     """Snapshots of one node's disk."""
 
-    def __init__(self, disk: SimulatedDisk, scheduler: Scheduler) -> None:
+    def __init__(self, disk: SimulatedDisk, scheduler: Scheduler, faults: Callable[[], bool]) -> None:
         self._disk = disk
+        self._faults = faults
         self._scheduler = scheduler
         self._ready_at: float | None = None
         self._content = b""
@@ -47,7 +49,7 @@ class SimulatedSource:
 
     def _take(self) -> Taken:
         stored = self._disk.get(keys.APPLIED_INDEX)
-        if stored is None or self._scheduler.rng.random() < _FAILURE_RATE:
+        if stored is None or (self._faults() and self._scheduler.rng.random() < _MAKING_FAILS):
             raise SnapshotFailed("simulated")
         state, raft = (family.between(b"", b"\xff" * 9) for family in self._disk.families)
         self._content = _encode((state, raft))
@@ -66,8 +68,11 @@ class SimulatedSource:
 class SimulatedSink:
     """What one node has received; `on_received` is told when all of it is there and has been checked."""
 
-    def __init__(self, scheduler: Scheduler, on_received: Callable[[Snapshot], None]) -> None:
+    def __init__(
+        self, scheduler: Scheduler, faults: Callable[[], bool], on_received: Callable[[Snapshot], None]
+    ) -> None:
         self._scheduler = scheduler
+        self._faults = faults
         self._on_received = on_received
         self._name: tuple[bytes, int] | None = None
         self._kept = b""
@@ -80,7 +85,7 @@ class SimulatedSink:
         return len(self._kept) if self._name == name else 0
 
     def write(self, data: bytes, /) -> None:
-        if self._scheduler.rng.random() < _FAILURE_RATE / 5:
+        if self._faults() and self._scheduler.rng.random() < _KEEPING_FAILS:
             self._kept = b""
             raise SnapshotFailed("simulated")
         self._kept += data

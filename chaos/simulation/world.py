@@ -64,6 +64,7 @@ class World:
         self.promises = Promises(self.evidence)
         self.counts: Counter[str] = Counter()
         self._nemesis: Nemesis | None = None
+        self.healed = False
         self.ids: list[str] = []
         self.nodes: list[SimulatedNode] = []
         self.network = Network(self.scheduler, self.weather, self._deliver)
@@ -128,6 +129,7 @@ class World:
 
     def _recover(self) -> None:
         """Without faults, a new entry is committed and applied everywhere within a stated time."""
+        self.healed = True
         self.scheduler.note("world", "is healed")
         deadline = self.scheduler.now + _RECOVERY_S_MAX
         last: _Last | None = None

@@ -80,7 +80,8 @@ def acknowledgement_of_any_term(patch: pytest.MonkeyPatch) -> None:
     """F3: an answer to an older leadership counts in this one."""
 
     def on_append_response(self: RaftRules, node: Node, message: AppendResponse) -> None:
-        if self.leads and message.term <= self.term and message.log_index <= self.log.last_index:
+        known = self.leads and node.id in self._followers
+        if known and message.term <= self.term and message.log_index <= self.log.last_index:
             self._answered_at[node.id] = self._clock()
             self._followers.answered(node.id, message)
 

@@ -16,8 +16,10 @@ from tests.consensus import test_defects, test_elections, test_pre_vote, test_re
 from tests.consensus.cores import append, entries
 from tests.simulation import broken_elections as elections
 from tests.simulation import broken_machine as machine
+from tests.simulation import broken_membership as membership
 from tests.simulation import broken_reads as reads
 from tests.simulation import broken_replication as replication
+from tests.simulation import broken_snapshots as snapshots
 
 
 class Mutation(NamedTuple):
@@ -137,6 +139,25 @@ MUTATIONS = [
         reads.refusal_echoes_the_round,
         test=test_elections.test_an_old_candidate_and_an_old_leader_learn_the_term,
     ),
+    Mutation("F9: two changes at once", membership.two_changes_at_once),
+    Mutation("F9: a change before the no-op", membership.change_before_the_no_op),
+    Mutation("F9: two votes in one change", membership.two_votes_in_one_change),
+    Mutation("a membership is used when it is committed", membership.membership_used_when_committed),
+    Mutation("a membership is not taken back", membership.membership_not_taken_back),
+    Mutation("learners are counted", membership.learners_are_counted),
+    Mutation("ids are used again", membership.ids_are_used_again),
+    Mutation("a lost disk keeps its vote", membership.lost_disk_keeps_its_vote),
+    Mutation("incarnations are not checked", membership.incarnations_are_not_checked),
+    Mutation("a server without its disk counts itself", membership.disk_lost_and_still_a_voter),
+    Mutation("the first leader has a majority only", membership.first_leader_by_majority),
+    Mutation("a new disk is believed to hold what the former held", membership.match_of_the_former_disk),
+    Mutation("F1: a chunk acknowledges the log", snapshots.chunk_acknowledges_the_log),
+    Mutation("F4: a snapshot takes the log's tail", snapshots.tail_thrown_away),
+    Mutation("F5: a snapshot below the commit index", snapshots.older_than_the_commit),
+    Mutation("F8: a snapshot's digest is not checked", snapshots.digest_not_checked),
+    Mutation("a snapshot brings another's term and vote", snapshots.vote_of_the_leader_taken_over),
+    Mutation("a snapshot brings another's incarnation", snapshots.incarnation_of_the_leader_taken_over),
+    Mutation("a snapshot without its membership", snapshots.membership_left_out),
     Mutation("rows and applied index in two batches", replication.split_batch),
     Mutation("a node skips an entry", machine.skipped_entry),
     Mutation("apply is not deterministic", machine.nondeterminism),
