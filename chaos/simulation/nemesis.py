@@ -24,6 +24,8 @@ class Everything(Cluster, Protocol):
     network: Network
     ids: list[str]
 
+    def block(self, links: Iterable[tuple[str, str]]) -> None: ...
+
 
 class Nemesis:
     """Plans one fault after the other until it is stopped."""
@@ -63,7 +65,7 @@ class Nemesis:
         self._stopped = True
         self._votes_until_crash = self._leaders_to_fell = 0
         self._world.network.calm()
-        self._block(())
+        self._world.block(())
         for node in self._world.nodes:
             node.writes_until_fate = 0
             node.fate_after_deletion = False
@@ -98,7 +100,7 @@ class Nemesis:
 
     def _separate(self, some: set[str]) -> None:
         ids = self._world.ids
-        self._block((a, b) for a in ids for b in ids if (a in some) != (b in some))
+        self._world.block((a, b) for a in ids for b in ids if (a in some) != (b in some))
 
     def _cut(self, *, both_ways: bool) -> None:
         """One link more, so that a partial partition grows."""
@@ -110,13 +112,13 @@ class Nemesis:
         cut = {(victim, other), (other, victim)} if both_ways else {(victim, other)}
         if not both_ways and self._rng.random() < 0.5:
             cut = {(other, victim)}
-        self._block(self._world.network.blocked | cut)
+        self._world.block(self._world.network.blocked | cut)
 
     def _bridge(self) -> None:
         """One node sees all others; they are two halves that do not see each other."""
         first, *rest = self._rng.sample(self._world.ids, len(self._world.ids))
         half = set(rest[: len(rest) // 2])
-        self._block((a, b) for a in rest for b in rest if (a in half) != (b in half))
+        self._world.block((a, b) for a in rest for b in rest if (a in half) != (b in half))
         self._scheduler.note("network", first, "is the bridge")
 
     def _hold_back(self) -> None:
@@ -128,23 +130,9 @@ class Nemesis:
 
     def _heal(self) -> None:
         """Sometimes who comes back is to lead at once, with everything still to be applied."""
-        self._block(())
+        self._world.block(())
         if self._rng.random() < 0.3:
             self._scheduler.after(self._rng.uniform(0.0, 0.1), self._operators.transfer)
-
-    def _block(self, links: Iterable[tuple[str, str]]) -> None:
-        """Some senders notice that a link is gone, as TCP sometimes does; all notice that it is back."""
-        network = self._world.network
-        before, network.blocked = network.blocked, frozenset(links)
-        for source, target in sorted(before ^ network.blocked):
-            core = self._world.node(source).core
-            if core is None:
-                continue
-            if (source, target) in before:
-                core.peer_connected(target)
-            elif self._rng.random() < 0.5:
-                core.peer_disconnected(target)
-        self._scheduler.note("network", "blocks", sorted(f"{a}>{b}" for a, b in network.blocked))
 
     # Nodes and disks.
 

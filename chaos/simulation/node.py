@@ -292,10 +292,12 @@ class SimulatedNode:
         role, commit_index = core.role, core.commit_index
         # What is sent in one step is on the wire even if the disk fails in the next.
         for outgoing in core.settle():
-            self._world.promises.check(core)
+            if outgoing:
+                self._world.promises.check(core)
             for target, messages in outgoing:
                 for message in messages:
                     self._world.send(self, target, message, self._lag_s)
+        self._world.promises.check(core)
         if core.role is not role:
             self._scheduler.note(self.id, f"is {Role(core.role).name.lower()}", f"term={core.term}")
             if core.leads:

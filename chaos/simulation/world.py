@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from chaos.simulation.client import Client
@@ -25,6 +26,7 @@ _STEP_S = 0.02
 _RECOVERY_S_MAX = 20.0
 _RESTART_S_MIN = 0.005
 _GREETING_S_MAX = 0.05
+_LOST_S_MAX = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,12 @@ def play(seed: int, nodes: int, sink: Sink | None = None) -> History:
 class World:
     """Everything there is in one history."""
 
-    def __init__(self, seed: int, nodes: int, sink: Sink | None = None) -> None:
+    def __init__(
+        self, seed: int, nodes: int, sink: Sink | None = None, weather: Weather | None = None
+    ) -> None:
         self.scheduler = Scheduler(seed, sink)
         rng = self.scheduler.rng
-        self.weather = Weather.drawn(rng)
+        self.weather = weather or Weather.drawn(rng)
         self.limits = small_limits(rng)
         self.scheduler.note("world", f"seed={seed} nodes={nodes} {self.weather} {self.limits}")
         self._by_id: dict[str, SimulatedNode] = {}
@@ -95,10 +99,14 @@ class World:
         leading = [node.core for node in self.nodes if node.core is not None and node.core.leads]
         return max(leading, key=lambda core: core.term, default=None)
 
-    def run(self) -> None:
-        """Faults and work, then peace, in which everybody must agree. Raises Violation."""
+    def start(self) -> None:
+        """Starts all nodes."""
         for node in self.nodes:
             node.start()
+
+    def run(self) -> None:
+        """Faults and work, then peace, in which everybody must agree. Raises Violation."""
+        self.start()
         workload = Workload(self.scheduler.rng)
         weather = self.weather
         clients = [
@@ -188,9 +196,31 @@ class World:
     def _deliver(self, source: str, target: str, life: int, message: Message) -> None:
         self.node(target).receive(self.node(source), life, message)
 
+    def block(self, links: Iterable[tuple[str, str]]) -> None:
+        """Cuts these links (sender, receiver) and no others. Some senders notice that one is gone, as TCP
+        sometimes does, and so do receivers; all notice that it is back."""
+        before, self.network.blocked = self.network.blocked, frozenset(links)
+        for source, target in sorted(before ^ self.network.blocked):
+            core = self.node(source).core
+            if core is None:
+                continue
+            if (source, target) in before:
+                core.peer_connected(target)
+            elif self.scheduler.rng.random() < 0.5:
+                core.peer_disconnected(target)
+                self._lose(source, target)
+        self.scheduler.note("network", "blocks", sorted(f"{a}>{b}" for a, b in self.network.blocked))
+
+    def _lose(self, source: str, target: str) -> None:
+        """Mostly, whoever listens to a connection is soon told that its other end is gone."""
+        if self.scheduler.rng.random() < 0.7:
+            delay_s = self.scheduler.rng.uniform(0.0002, _LOST_S_MAX)
+            self.scheduler.after(delay_s, lambda: self.node(target).ask(lambda core: core.peer_lost(source)))
+
     def went_down(self, node: SimulatedNode) -> None:
         """Some of the others notice; the supervisor starts it again."""
         for other in self._others(node):
+            self._lose(node.id, other.node_id)
             if self.scheduler.rng.random() < 0.5:
                 other.peer_disconnected(node.id)
         restart_s = self.scheduler.rng.uniform(_RESTART_S_MIN, self.weather.restart_s_max)

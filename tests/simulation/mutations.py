@@ -12,7 +12,14 @@ from typing import NamedTuple
 import pytest
 
 from consensus.messages import VoteResponse
-from tests.consensus import test_defects, test_elections, test_pre_vote, test_replication, test_transfer
+from tests.consensus import (
+    test_defects,
+    test_elections,
+    test_pre_vote,
+    test_replication,
+    test_snapshots,
+    test_transfer,
+)
 from tests.consensus.cores import append, entries
 from tests.simulation import broken_elections as elections
 from tests.simulation import broken_machine as machine
@@ -123,7 +130,11 @@ MUTATIONS = [
     Mutation("entries behind another past", replication.no_consistency_check),
     Mutation("followers count before they have answered", replication.followers_count_unasked),
     Mutation("entries of old terms are committed by counting", replication.old_terms_by_counting, 200),
-    Mutation("compaction before every member has the entries", replication.early_compaction),
+    Mutation(
+        "compaction before every member has the entries, without snapshots",
+        replication.early_compaction,
+        test=test_snapshots.test_without_a_source_the_log_is_kept_for_everybody,
+    ),
     Mutation("compaction of entries that are not applied", replication.compaction_of_unapplied_entries),
     Mutation("a read does not ask a quorum", reads.read_without_quorum, 200),
     Mutation("a read before the term's no-op is committed", reads.read_before_no_op),

@@ -16,7 +16,7 @@ from pysyncobj.syncobj import SyncObj
 
 from consensus import follower, record, stock
 from consensus.leader import Followers
-from consensus.messages import Append, AppendResponse, InstallSnapshot
+from consensus.messages import Append, AppendResponse
 from consensus.raft_rules import RaftRules
 from consensus.stock import Node, StockEngine
 
@@ -103,9 +103,13 @@ def _lend_the_log(patch: pytest.MonkeyPatch) -> None:
             self._log.truncate_from(index)
 
     def send_next_index(
-        self: RaftRules, node: Node, reset: bool = False, nextNodeIdx: int | None = None, success: bool = False
+        self: RaftRules,
+        node: Node,
+        reset: bool = False,
+        nextNodeIdx: int | None = None,
+        success: bool = False,
     ) -> None:
-        following = self.log.last_index + 1 if nextNodeIdx is None else nextNodeIdx
+        following = nextNodeIdx or self.log.last_index + 1
         if success:
             answer = AppendResponse(self.term, True, following - 1, 0, 0, 0)
         else:
@@ -135,6 +139,3 @@ def _lend_the_log(patch: pytest.MonkeyPatch) -> None:
         "_SyncObj__getCurrentLogIndex",
         lambda self: self._log.last_index if not self.leads else self.commit_index,
     )
-
-
-__all__ = ["InstallSnapshot", "appends", "chunks"]
