@@ -44,7 +44,7 @@ test-slow: $(STAMP)  ## run the slow tests: crashes, fuzzing, real data
 	$(BIN)/python -m pytest -q -m slow --timeout 1200 --durations=10
 
 simulate: $(STAMP)  ## play whole clusters under faults, a seed a history
-	$(BIN)/python -m chaos simulate --seeds $(SEEDS)
+	$(BIN)/python -m chaos simulate --seeds $(SEEDS) --jobs $(WORKERS)
 
 check: $(STAMP)  ## formatting, lint, types and import rules
 	$(BIN)/ruff format --check .

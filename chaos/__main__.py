@@ -1,6 +1,8 @@
 """``python -m chaos``: the fault laboratory."""
 
+import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +19,7 @@ def simulate(
     *,
     seeds: str = "0..299",
     nodes: Size = "mixed",
+    jobs: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=64))] = 1,
     minutes: Annotated[float | None, Parameter(validator=validators.Number(gt=0))] = None,
     replay: int | None = None,
     transcript: Path | None = None,
@@ -29,18 +32,22 @@ def simulate(
     ----------
     seeds: first and last seed, as A..B
     nodes: 3, 5, or mixed: every fourth seed five nodes, the others three
+    jobs: processes that play seeds side by side; what is found does not depend on it
     minutes: stop after so long even if seeds are left
     replay: play this one seed again and print its transcript, one line an event
     transcript: write the transcript of `replay`, or of the first violating seed, into this file
     """
     if replay is not None:
+        logging.disable(logging.CRITICAL)
         return _replay(replay, nodes, transcript)
     try:
         chosen = parse_seeds(seeds)
     except ValueError as error:
         print(f"--seeds {seeds}: {error}", file=sys.stderr)
         return 2
-    summary = run(chosen, nodes, minutes=minutes, progress=lambda line: print(line, flush=True))
+    logging.disable(logging.CRITICAL)  # What nodes report of thousands of faults.
+    report = partial(print, flush=True)
+    summary = run(chosen, nodes, jobs=jobs, minutes=minutes, progress=report)
     print(summary.line())
     violating = summary.violating
     if violating is None:

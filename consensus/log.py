@@ -165,6 +165,8 @@ class DurableLog:
 
         Raises LogCorrupt when one that is read from disk is not what was written.
         """
+        if first < self.first_index:
+            raise InvariantBroken(f"entry {first} was asked of {self._span()}")
         end = min(first + count_max, (self.last_index if last is None else last) + 1)
         found: list[bytes] = []
         size_bytes = 0

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from chaos.simulation.faults import Weather
 from chaos.simulation.model import Place, Shown
 from chaos.simulation.node import SimulatedNode
-from chaos.simulation.promises import Promises, Violation
+from chaos.simulation.promises import Promises
 from chaos.simulation.scheduler import Scheduler
+from chaos.simulation.violation import Violation
 from chaos.simulation.workload import Make, Workload
 from consensus.errors import ConsensusError, NotLeader, OutcomeUnknown, ReadFailed, TooManyProposals
 from consensus.raft_core import RaftCore
@@ -25,6 +27,7 @@ from storage.view import View
 _TIMEOUT_S = (0.05, 0.5)
 _SEALS = 0.2
 """How many of the writes come with a seal."""
+_BURST_RATE = 0.05
 
 
 class Everything(Protocol):
@@ -69,9 +72,15 @@ class _Write(_Call):
 @dataclass(slots=True)
 class _Read(_Call):
     place: Place = ("", "", "")
+    core: RaftCore | None = None
+    commit_index: int = 0
 
     def set_result(self, result: object) -> None:
         self.finished = True
+        if self.core is not None and self.core.applied_index < self.commit_index:
+            raise Violation(
+                f"a read at {self.core.applied_index} began when {self.commit_index} was committed"
+            )
         shown = _shown_by(self.node, self.place)
         self.client.promises.check_read(self.place, self.node.machine.applied_index, self.floor, shown)
         self.client.read(self, shown)
@@ -96,14 +105,15 @@ class Client:
     """Asks one node after the other."""
 
     def __init__(
-        self, name: str, world: Everything, workload: Workload, interval_s: float, *, reads_only: bool
+        self, name: str, world: Everything, workload: Workload, weather: Weather, *, reads_only: bool
     ) -> None:
         self.name = name
         self.promises = world.promises
         self._world = world
         self._scheduler = world.scheduler
         self._workload = workload
-        self._interval_s = interval_s
+        self._interval_s = weather.request_interval_s
+        self._burst = weather.burst
         self._reads_only = reads_only
         self._node = self._scheduler.rng.choice(world.nodes)
         self._call: _Call | None = None
@@ -128,22 +138,32 @@ class Client:
                 self._go_elsewhere()
         self._call = None
         self._deadline = now + self._scheduler.rng.uniform(*_TIMEOUT_S)
+        if self._reads_only and self._scheduler.rng.random() < 0.5:
+            self._go_elsewhere()
+        if not self._reads_only and self._scheduler.rng.random() < _BURST_RATE:
+            for _ in range(self._burst):
+                self._propose(self._workload.request())
         if self._reads_only or (self._asked is None and self._scheduler.rng.random() < 0.2):
             self._start_read()
         else:
             self._start_write()
 
     def _go_elsewhere(self, leader_id: str | None = None) -> None:
+        """To whom it was told to go, or to anybody; readers mostly know who leads, old leaders included."""
         known = [node for node in self._world.nodes if node.id == leader_id]
-        self._node = known[0] if known else self._scheduler.rng.choice(self._world.nodes)
+        if not known and self._reads_only and self._scheduler.rng.random() < 0.8:
+            known = [node for node in self._world.nodes if node.leads]
+        self._node = self._scheduler.rng.choice(known or self._world.nodes)
 
     def _start_write(self) -> None:
         if self._asked is not None and self._scheduler.rng.random() < 0.2:
             self._asked = None  # Gives up, and never learns what became of it.
-        asked = self._asked = self._asked or self._workload.request()
+        self._asked = self._asked or self._workload.request()
+        self._call = self._propose(self._asked)
+
+    def _propose(self, asked: Make) -> _Write:
         node = self._node
         write = _Write(self, node, self.promises.shown_index)
-        self._call = write
 
         def propose(core: RaftCore) -> None:
             # The floor is taken when the request begins; that it is later at the node only makes it stricter.
@@ -158,6 +178,7 @@ class Client:
             self._scheduler.note(node.id, f"appends {write.index} for {self.name}", write.payload)
 
         self._ask(node, propose, write)
+        return write
 
     def _start_read(self) -> None:
         node = self._node
@@ -166,6 +187,7 @@ class Client:
 
         def begin(core: RaftCore) -> None:
             read.floor = self.promises.shown_index
+            read.core, read.commit_index = core, core.commit_index
             core.read(read)
 
         self._ask(node, begin, read)

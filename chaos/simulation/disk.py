@@ -23,8 +23,9 @@ Row: TypeAlias = tuple[bytes, bytes]
 Change: TypeAlias = tuple[int, int, bytes, bytes]
 """Family, kind (one of the three below) and its operands."""
 
-_PUT, _DELETE, _DELETE_RANGE = range(3)
+PUT, DELETE, DELETE_RANGE = range(3)
 STATE, RAFT = range(2)
+_ENTRIES_GO = (RAFT, DELETE_RANGE)
 _HEADER_SIZE_BYTES = 8
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Change]).decode
@@ -81,12 +82,12 @@ class OrderedRows:
         return [(key, self._values[key]) for key in found]
 
     def change(self, kind: int, first: bytes, second: bytes) -> None:
-        if kind == _PUT:
+        if kind == PUT:
             if first not in self._values:
                 insort(self._keys, first)
             self._values[first] = second
             return
-        end = second if kind == _DELETE_RANGE else first + b"\0"
+        end = second if kind == DELETE_RANGE else first + b"\0"
         low, high = bisect_left(self._keys, first), bisect_left(self._keys, end)
         for key in self._keys[low:high]:
             del self._values[key]
@@ -100,13 +101,13 @@ class SimulatedBatch:
         self.raw: list[Change] = []
 
     def put(self, key: bytes, value: bytes, /) -> None:
-        self.raw.append((STATE, _PUT, key, value))
+        self.raw.append((STATE, PUT, key, value))
 
     def delete(self, key: bytes, /) -> None:
-        self.raw.append((STATE, _DELETE, key, b""))
+        self.raw.append((STATE, DELETE, key, b""))
 
     def delete_range(self, start: bytes, end: bytes, /) -> None:
-        self.raw.append((STATE, _DELETE_RANGE, start, end))
+        self.raw.append((STATE, DELETE_RANGE, start, end))
 
 
 class SimulatedCursor:
@@ -132,11 +133,11 @@ class SimulatedCursor:
 class SimulatedDisk:
     """One node's disk; satisfies `storage.disk.Disk`, and `raft_rows` the log's `LogStore`.
 
-    `fate` is asked before each write, with whether it is synced. `on_raft_rows` sees the rows of each batch
-    of the log that came through.
+    `fate` is asked before each write, with whether it is synced and whether it deletes entries of the log.
+    `on_raft_rows` sees the rows of each batch of the log that came through.
     """
 
-    def __init__(self, rng: random.Random, fate: Callable[[bool], Fate]) -> None:
+    def __init__(self, rng: random.Random, fate: Callable[[bool, bool], Fate]) -> None:
         self.families = (OrderedRows(), OrderedRows())
         self.raft_rows = SimulatedRaftRows(self)
         self.last_record = b""
@@ -147,6 +148,11 @@ class SimulatedDisk:
         self._unsynced: list[list[Change]] = []
         self._unsynced_log = bytearray()
         self._broken = False
+
+    @property
+    def durable_raft_rows(self) -> OrderedRows:
+        """The log's rows that a power cut now would leave, whatever becomes of what is not synced."""
+        return self._durable[RAFT]
 
     def get(self, key: bytes, /) -> bytes | None:
         return self.families[STATE].get(key)
@@ -167,7 +173,7 @@ class SimulatedDisk:
         """One record of the write-ahead log. Raises DiskFailed and PowerLost; the node is then down."""
         if self._broken:
             raise DiskFailed("the disk failed before")
-        fate = self._fate(sync)
+        fate = self._fate(sync, any(change[:2] == _ENTRIES_GO for change in changes))
         body = _encode(changes)
         record = len(body).to_bytes(4, "big") + zlib.crc32(body).to_bytes(4, "big") + body
         self._unsynced_log += record
@@ -185,6 +191,14 @@ class SimulatedDisk:
             _apply(changes, self._durable)
         self._unsynced.clear()
         self._unsynced_log.clear()
+
+    def replace(self, rows: tuple[OrderedRows, OrderedRows]) -> None:
+        """Everything that is on it goes, and `rows` come in its place, as by one rename."""
+        self.families = rows
+        self._durable = (rows[STATE].copy(), rows[RAFT].copy())
+        self._unsynced.clear()
+        self._unsynced_log.clear()
+        self._broken = False
 
     def recover(self, *, power_lost: bool) -> int:
         """What the next start finds; returns how many bytes of the write-ahead log are gone."""
@@ -209,8 +223,8 @@ class SimulatedRaftRows:
         self._disk = disk
 
     def write(self, puts: Sequence[Row], delete_ranges: Sequence[tuple[bytes, bytes]], /) -> None:
-        changes = [(RAFT, _DELETE_RANGE, start, end) for start, end in delete_ranges]
-        changes += [(RAFT, _PUT, key, value) for key, value in puts]
+        changes = [(RAFT, DELETE_RANGE, start, end) for start, end in delete_ranges]
+        changes += [(RAFT, PUT, key, value) for key, value in puts]
         self._disk.append(changes, sync=True)
         self._disk.on_raft_rows(puts)
 

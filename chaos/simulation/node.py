@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from chaos.simulation.disk import DiskFailed, Fate, PowerLost, SimulatedDisk
-from chaos.simulation.promises import Promises, Violation
+from chaos.simulation.disk import DiskFailed, Fate, OrderedRows, PowerLost, SimulatedDisk
+from chaos.simulation.faults import Weather
+from chaos.simulation.promises import Promises
 from chaos.simulation.scheduler import Scheduler
-from consensus.config import Role, Timing
+from chaos.simulation.snapshots import SimulatedSink, SimulatedSource
+from chaos.simulation.violation import Violation
+from consensus.config import Role
 from consensus.log import DurableLog
 from consensus.membership import Membership
 from consensus.messages import Message
 from consensus.raft_core import RaftCore
+from consensus.snapshot import Snapshot
 from node.stamps import Stamps
 from storage.commands import Seal
 from storage.machine import LedgerMachine
 from storage.outcomes import Outcome
 
-# Quick elections, whatever the defaults are: more happens in a virtual second.
-TIMING = Timing(heartbeat_s=0.05, election_s_min=0.3, election_s_max=0.6, leader_fallback_s=0.6, tick_s=0.02)
 _START_US = 1_790_000_000_000_000
 _SYNC_S_MAX = 0.003
 
@@ -30,11 +32,14 @@ class Surroundings(Protocol):
 
     scheduler: Scheduler
     promises: Promises
-    membership: Membership
+    weather: Weather
+    counts: Counter[str]
+    healed: bool
 
-    def send(self, source: str, target: str, message: Message, after_s: float) -> None: ...
+    def send(self, source: SimulatedNode, target: str, message: Message, after_s: float) -> None: ...
     def went_down(self, node: SimulatedNode) -> None: ...
     def came_up(self, node: SimulatedNode) -> None: ...
+    def elected(self, node: SimulatedNode) -> None: ...
 
 
 class _CheckedMachine:
@@ -60,18 +65,27 @@ class _CheckedMachine:
 class SimulatedNode:
     """What survives crashes (the disk, the clock's error), and the core while it runs."""
 
-    def __init__(self, node_id: str, world: Surroundings, clock_rate: float) -> None:
+    def __init__(self, node_id: str, world: Surroundings, clock_rate: float, bootstrap: Membership) -> None:
         rng = world.scheduler.rng
         self.id = node_id
+        self.bootstrap = bootstrap
+        # Incarnations of its disks so far; the last one is in use.
+        self.incarnations: list[bytes] = []
+        self.life = 0
         self.core: RaftCore | None = None
         self.disk = SimulatedDisk(rng, self._fate)
+        self.machine = LedgerMachine(self.disk)
         self.sync_s_max = _SYNC_S_MAX
         self.writes_until_fate = 0
         self.next_fate = Fate.DONE
+        self.fate_after_deletion = False
         self.crashes = 0
         self.stamps = Stamps(self._wall_clock_ns, rng.randbytes)
         self._world = world
         self._scheduler = world.scheduler
+        self._timing = world.weather.timing
+        self._sink = SimulatedSink(world.scheduler, self._faults, self._received)
+        self._lives_heard: dict[str, int] = {}
         self._clock_rate = clock_rate
         self._clock_error_s = rng.uniform(-2.0, 2.0)
         # Inside a call, how long its syncs have taken; between calls, until when the node is not looking.
@@ -79,6 +93,11 @@ class SimulatedNode:
         self._busy_until = 0.0
         self._inbox: deque[Callable[[], None]] = deque()
         self._waking = False
+
+    @property
+    def incarnation(self) -> bytes:
+        """Of the disk in use; empty while it has none."""
+        return self.incarnations[self.life] if self.life < len(self.incarnations) else b""
 
     @property
     def leads(self) -> bool:
@@ -91,10 +110,14 @@ class SimulatedNode:
     def _wall_clock_ns(self) -> int:
         return int(_START_US + (self._clock() + self._clock_error_s) * 1e6) * 1000
 
-    def _fate(self, synced: bool) -> Fate:
+    def _faults(self) -> bool:
+        return not self._world.healed
+
+    def _fate(self, synced: bool, deletes: bool) -> Fate:
         if synced:
             self._lag_s += self._scheduler.rng.uniform(0.0001, self.sync_s_max)
-        if self.writes_until_fate:
+        self.fate_after_deletion &= not deletes
+        if self.writes_until_fate and not self.fate_after_deletion:
             self.writes_until_fate -= 1
             if not self.writes_until_fate:
                 return self.next_fate
@@ -122,15 +145,26 @@ class SimulatedNode:
             self.machine = machine.ledgers
             self.core = RaftCore(
                 self.id,
-                self._world.membership,
+                self.bootstrap,
                 log=DurableLog(self.disk.raft_rows),
                 state_machine=machine,
-                timing=TIMING,
+                timing=self._timing,
                 clock=self._clock,
                 rng=self._scheduler.rng,
+                catch_up=self._world.weather.catch_up,
+                snapshot_source=SimulatedSource(self.disk, self._scheduler, self._faults),
+                snapshot_sink=self._sink,
             )
+        except (DiskFailed, PowerLost):
+            self._go_down(power_lost=True)
+            return
         except Exception as error:
             raise Violation(f"{self.id} does not start: {error}") from error
+        if len(self.incarnations) == self.life:
+            self.incarnations.append(self.core.incarnation)
+        if self.core.incarnation != self.incarnations[self.life]:
+            raise Violation(f"{self.id} is another server after a restart")
+        self._lives_heard = {}
         promises.restarted(self.core, self.disk, self.machine)
         core = self.core
         self.disk.on_raft_rows = lambda rows: promises.check_entries(core, rows)
@@ -145,15 +179,49 @@ class SimulatedNode:
 
     def crash(self, *, power_lost: bool) -> None:
         """Everything in memory is gone, and after a power cut what was not synced."""
-        if self.core is None:
-            return
+        if self.core is not None:
+            self._go_down(power_lost=power_lost)
+
+    def _go_down(self, *, power_lost: bool) -> None:
         self.core = None
         self.crashes += 1
         self.writes_until_fate = 0
+        self._sink.crashed(power_lost=power_lost)
         self.disk.on_raft_rows = lambda rows: None
         lost = self.disk.recover(power_lost=power_lost)
         self._scheduler.note(self.id, "crashes", f"power_lost={power_lost} lost={lost}B")
         self._world.went_down(self)
+
+    def lose_disk(self) -> None:
+        """It comes back with an empty one: as another server, with the id and the address of this one."""
+        self.crash(power_lost=True)
+        self.life += 1
+        self.disk.replace((OrderedRows(), OrderedRows()))
+        self._sink = SimulatedSink(self._scheduler, self._faults, self._received)
+        self._world.promises.lost_disk(self.id)
+        self._scheduler.note(self.id, "has lost its disk")
+
+    def _received(self, snapshot: Snapshot) -> None:
+        """As node/app.py does it: the node stops, its state is replaced in one step, and it starts again."""
+        if self.core is None:
+            return
+        if not self.core.needs(snapshot):
+            self._sink.forget()
+            return
+        self.core.stop()
+        if (
+            self._world.healed or self._scheduler.rng.random() < 0.8
+        ):  # Otherwise it goes down right before the rename.
+            try:
+                rows = self._sink.completed(self.disk, snapshot)
+            except Exception as error:
+                raise Violation(f"{self.id} cannot install a snapshot: {error}") from error
+            self._world.promises.check_installed(self.core, snapshot)
+            self.disk.replace(rows)
+            self._sink.forget()
+            self._world.counts["installed"] += 1
+            self._scheduler.note(self.id, "installs a snapshot of entry", snapshot.index)
+        self._go_down(power_lost=self._scheduler.rng.random() < 0.5)
 
     def pause(self, seconds: float) -> None:
         """As SIGSTOP: messages and timers wait."""
@@ -162,17 +230,32 @@ class SimulatedNode:
     # What comes in.
 
     def _plan_tick(self, core: RaftCore) -> None:
-        delay_s = TIMING.tick_s * self._scheduler.rng.uniform(0.8, 1.3) / self._clock_rate
+        delay_s = self._timing.tick_s * self._scheduler.rng.uniform(0.8, 1.3) / self._clock_rate
         self._scheduler.after(delay_s, lambda: self._put(core, lambda: self._plan_tick(core)))
 
-    def receive(self, sender_id: str, message: Message) -> None:
+    def receive(self, sender: SimulatedNode, life: int, message: Message) -> None:
         core = self.core
         if core is not None:
-            self._put(core, lambda: self._take(core, sender_id, message))
+            self._put(core, lambda: self._take(core, sender, life, message))
 
-    def _take(self, core: RaftCore, sender_id: str, message: Message) -> None:
-        self._scheduler.note(self.id, f"<- {sender_id}", message)
-        core.receive(sender_id, message)
+    def _take(self, core: RaftCore, sender: SimulatedNode, life: int, message: Message) -> None:
+        if self._heard(core, sender, life):
+            self._scheduler.note(self.id, f"<- {sender.id}", message)
+            core.receive(sender.id, message)
+
+    def greet(self, sender: SimulatedNode) -> None:
+        """`sender` opens a connection and says which server it is."""
+        core, life = self.core, sender.life
+        if core is not None:
+            self._put(core, lambda: self._heard(core, sender, life) and None)
+
+    def _heard(self, core: RaftCore, sender: SimulatedNode, life: int) -> bool:
+        """Whether what `sender` said in that life is still heard: a connection replaces those before."""
+        known = self._lives_heard.get(sender.id, -1)
+        if life > known:
+            self._lives_heard[sender.id] = life
+            core.peer_greeted(sender.id, sender.incarnations[life])
+        return life >= known
 
     def ask(self, request: Callable[[RaftCore], None]) -> None:
         """A client's request, which `request` puts to the core once the node has time for it."""
@@ -220,12 +303,16 @@ class SimulatedNode:
         role, commit_index = core.role, core.commit_index
         # What is sent in one step is on the wire even if the disk fails in the next.
         for outgoing in core.settle():
+            if outgoing:
+                self._world.promises.check(core)
             for target, messages in outgoing:
                 for message in messages:
-                    self._world.send(self.id, target, message, self._lag_s)
+                    self._world.send(self, target, message, self._lag_s)
         self._world.promises.check(core)
         if core.role is not role:
             self._scheduler.note(self.id, f"is {Role(core.role).name.lower()}", f"term={core.term}")
+            if core.leads:
+                self._world.elected(self)
         if core.commit_index != commit_index:
             self._scheduler.note(self.id, "commits", core.commit_index)
 

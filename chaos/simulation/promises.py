@@ -13,18 +13,19 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from chaos.simulation.disk import STATE, Row, SimulatedDisk
+from chaos.simulation.evidence import Evidence
 from chaos.simulation.model import Answer, Model, Place, Shown
+from chaos.simulation.violation import Violation
+from consensus import membership
+from consensus.membership import Membership
 from consensus.raft_core import RaftCore
 from consensus.record import Kind, kind_of, payload_of
+from consensus.snapshot import Snapshot
 from storage.commands import Command, Transact, decode_group
 from storage.machine import LedgerMachine
 from storage.outcomes import Committed, LedgerChanged, Outcome
 
 _ENTRIES_OF_A_LEADER_CHECKED_MAX = 256
-
-
-class Violation(Exception):
-    """A promise was broken."""
 
 
 class _Applied(NamedTuple):
@@ -37,10 +38,12 @@ class _Applied(NamedTuple):
 class Promises:
     """What one history has shown so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
         self.leaders: dict[int, str] = {}
         self.committed: dict[int, bytes] = {}
         self.committed_index = 0
+        self.committed_term = 0
         self.applied: dict[int, _Applied] = {}
         self.acknowledged: list[tuple[int, bytes]] = []
         # The newest entry that some client knows of: what begins now comes after it.
@@ -50,6 +53,8 @@ class Promises:
         self._entries: dict[bytes, bytes] = {}
         self._terms_before: dict[bytes, int | None] = {}
         self._seen: dict[str, tuple[int, int]] = {}
+        self.memberships = 0
+        self._membership: Membership | None = None
         self._revisions: dict[tuple[str, str], bytes] = {}
 
     # Raft.
@@ -58,6 +63,7 @@ class Promises:
         """A node that begins again may know less of what is committed, but not of terms it has settled."""
         _, term = self._seen.get(core.node_id, (0, 0))
         self._seen[core.node_id] = (0, term)
+        self._evidence.check_restarted(core)
         self.check_entries(core, list(disk.raft_rows.scan(b"e", b"f")))
         applied = self.applied.get(machine.applied_index)
         if applied is not None and applied.state_hash != state_hash(machine):
@@ -76,6 +82,20 @@ class Promises:
                     commands = decode_group(payload_of(each))
                     self._unseen[index] = self.model.apply(index, commands)
 
+    def lost_disk(self, node_id: str) -> None:
+        """Who comes back is another server, which has seen nothing."""
+        self._seen.pop(node_id, None)
+
+    def check_installed(self, core: RaftCore, snapshot: Snapshot) -> None:
+        """F4 and F5: a snapshot takes nothing back, and nothing away that the log holds."""
+        if snapshot.index <= core.commit_index or snapshot.index > self.committed_index:
+            raise Violation(
+                f"{core.node_id} installs a snapshot of entry {snapshot.index}; it has committed"
+                f" {core.commit_index}, the cluster {self.committed_index}"
+            )
+        if core.log.term_at(snapshot.index) == snapshot.term:
+            raise Violation(f"{core.node_id} installs a snapshot of entry {snapshot.index}, which it holds")
+
     def check(self, core: RaftCore) -> None:
         """After each step of one core."""
         commit_index, term = self._seen.get(core.node_id, (0, 0))
@@ -85,18 +105,27 @@ class Promises:
             raise Violation(f"{core.node_id} uncommitted {commit_index} down to {core.commit_index}")
         if core.leads and core.term not in self.leaders:
             self.leaders[core.term] = core.node_id
+            self._evidence.check_elected(core)
             self._check_leader(core)
         elif core.leads and self.leaders[core.term] != core.node_id:
             raise Violation(f"{core.node_id} and {self.leaders[core.term]} both lead term {core.term}")
+        if core.leads:
+            self._evidence.check_leader(core)
+            if core.commit_index > commit_index and core.log.term_at(core.commit_index) != core.term:
+                raise Violation(f"{core.node_id} commits entry {core.commit_index} of an older term")
         self._check_committed(core, commit_index + 1)
         self._seen[core.node_id] = (core.commit_index, core.term)
 
     def check_entries(self, core: RaftCore, rows: Sequence[Row]) -> None:
         """Log matching: one (index, term), one entry, and the same entry before it; by induction one past."""
+        if self.committed_index:
+            self._evidence.check_safe(self.committed_index, self.committed_term)
         for key, record in rows:
             if not key.startswith(b"e"):
                 continue
             index = int.from_bytes(key[1:9], "big")
+            if core.leads and kind_of(record) is Kind.MEMBERSHIP:
+                self._check_change(core, index)
             if self._entries.setdefault(key, record) != record:
                 raise Violation(f"{core.node_id} has another entry {index} of the same term")
             term_before = core.log.term_at(index - 1)
@@ -104,6 +133,15 @@ class Promises:
                 continue
             if self._terms_before.setdefault(key, term_before) != term_before:
                 raise Violation(f"{core.node_id} has another past before entry {index}")
+
+    def _check_change(self, core: RaftCore, index: int) -> None:
+        """F9: a leader changes the membership once the last change and an entry of its term are committed;
+        the first membership there is changes nobody's vote."""
+        before = core.log.memberships.at(index - 1)
+        if before is None:
+            return
+        if before.index > core.commit_index or core.log.term_at(core.commit_index) != core.term:
+            raise Violation(f"{core.node_id} changes the membership in entry {index} too early")
 
     def _check_leader(self, core: RaftCore) -> None:
         """Leader completeness: it has every entry that was committed before."""
@@ -120,15 +158,36 @@ class Promises:
         first = max(first, core.log.first_index)
         if first <= core.commit_index:
             self._check_same(core, first, core.commit_index, "committed and")
-            self.committed_index = max(self.committed_index, core.commit_index)
+            if core.commit_index > self.committed_index:
+                self.committed_index = core.commit_index
+                self.committed_term = core.log.term_at(core.commit_index) or 0
+                self._evidence.check_safe(self.committed_index, self.committed_term)
 
     def _check_same(self, core: RaftCore, first: int, last: int, what: str) -> None:
         if first > last:
             return
         records = core.log.records(first, last=last, count_max=last, size_bytes_max=1 << 30)
         for index, record in enumerate(records, first):
-            if self.committed.setdefault(index, record) != record:
+            if index not in self.committed:
+                self.committed[index] = record
+                if kind_of(record) is Kind.MEMBERSHIP:
+                    self._check_membership(index, membership.decode(payload_of(record)))
+            elif self.committed[index] != record:
                 raise Violation(f"{core.node_id} {what} has another entry {index} than was committed")
+
+    def _check_membership(self, index: int, new: Membership) -> None:
+        """Thesis section 4.1: one server at a time; and an id that was removed is never used again."""
+        old, self._membership = self._membership, new
+        self.memberships += 1
+        if old is None:
+            return
+        changed = {each for each in old.members if each not in new.members}
+        changed |= {each for each in new.members if each not in old.members}
+        if len({each.id for each in changed}) != 1 or len(old.voter_ids ^ new.voter_ids) > 1:
+            raise Violation(f"membership entry {index} changes {sorted(each.id for each in changed)} at once")
+        gone = set(old.retired) | (old.ids - new.ids)
+        if not gone <= set(new.retired) or new.ids & gone:
+            raise Violation(f"membership entry {index} forgets whose id is not to be used again")
 
     # The state machine.
 
@@ -142,6 +201,7 @@ class Promises:
         machine: LedgerMachine,
     ) -> None:
         """Every replica applies the same entry at an index, answers the same and writes the same bytes."""
+        self._evidence.check_applied(node_id, index)
         found = _Applied(payload, hashlib.sha256(written).digest(), outcomes, state_hash(machine))
         known = self.applied.get(index)
         if known is None:

@@ -7,6 +7,10 @@ import random
 from collections.abc import Callable
 from typing import TypeAlias
 
+from chaos.simulation.violation import Violation
+
+_EVENTS_MAX = 300_000
+
 Sink: TypeAlias = Callable[[str], None]
 """Takes one line of a transcript."""
 
@@ -36,6 +40,8 @@ class Scheduler:
         while self._planned and self._planned[0][0] <= end:
             self.now, _, run = heapq.heappop(self._planned)
             self.events += 1
+            if self.events > _EVENTS_MAX:
+                raise Violation(f"{_EVENTS_MAX:,} events and no end: somebody talks without getting on")
             run()
         self.now = end
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from consensus.config import Role
-from consensus.election import Elections
 from consensus.errors import InvariantBroken
 from consensus.messages import (
     AppendResponse,
@@ -18,8 +17,6 @@ from consensus.messages import (
     VoteResponse,
 )
 from tests.consensus.cores import TIMING, Bench, append, entries
-from tests.consensus.simulation import TIMING as SIMULATED
-from tests.consensus.simulation import Faults, Simulation
 
 # Asking.
 
@@ -204,50 +201,3 @@ def test_a_leader_cannot_be_told_to_stand(tmp_path: Path) -> None:
     assert (bench.core.leads, bench.core.term) == (True, term)
     with pytest.raises(InvariantBroken):
         bench.core.receive("n1", append(term))
-
-
-# A whole cluster: cut one member off for a while, in several ways.
-
-SEEDS = 20
-MILD = Faults(loss=0.02, partitions_per_s=0.0, crashes_per_s=0.0, disk_failure=0.0, transfers_per_s=0.0)
-
-
-def term_after_a_cut(seed: int, way: str) -> tuple[int, int]:
-    """The leader's term before a follower is cut off and some time after it is back.
-
-    No entries come meanwhile: with them, the follower's log alone would keep it from being elected.
-    """
-    simulation = Simulation(seed, faults=MILD)
-    simulation.run(1.0)
-    simulation.advance(1.0)
-    leader = simulation.leader()
-    term = leader.term
-    alone = next(each for each in simulation.ids if each != leader.node_id)
-    rest = [each for each in simulation.ids if each != alone]
-    inbound, outbound = {(each, alone) for each in rest}, {(alone, each) for each in rest}
-    cuts = {
-        "both": inbound | outbound,
-        "deaf": inbound,
-        "deaf to the leader": {(leader.node_id, alone)},
-        "mute": outbound,
-    }
-    simulation.cut(cuts[way])
-    simulation.advance(10 * SIMULATED.election_s_max)
-    simulation.cut(set())
-    simulation.advance(3 * SIMULATED.election_s_max)
-    return term, simulation.leader().term
-
-
-@pytest.mark.parametrize("way", ["both", "deaf", "deaf to the leader", "mute"])
-def test_a_member_that_was_cut_off_does_not_depose_the_leader(way: str) -> None:
-    for seed in range(SEEDS):
-        before, after = term_after_a_cut(seed, way)
-        assert before == after, f"seed {seed}, {way}"
-
-
-def test_the_harness_finds_pre_votes_and_votes_that_ignore_the_leader(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(Elections, "_trusts_leader", lambda self: False)
-    changed = [term_after_a_cut(seed, "deaf to the leader") for seed in range(3)]
-    assert any(before != after for before, after in changed)

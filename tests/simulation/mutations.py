@@ -1,260 +1,178 @@
-"""Rules of safety, each broken on purpose: what the simulation must catch.
+"""Rules of safety, each broken on purpose: what the simulation, or a test of its own, must catch.
 
 A mutation patches one rule of consensus/ or storage/ for the whole cluster, for as long as `patch` lives.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
-import msgspec
 import pytest
 
-from chaos.simulation import network
-from chaos.simulation.disk import STATE, Change, SimulatedDisk
-from consensus import follower, messages, record
-from consensus.config import Role
-from consensus.follower import Answer
-from consensus.leader import Followers
-from consensus.log import DurableLog
-from consensus.membership import Membership
-from consensus.messages import Append, AppendResponse, Message, VoteResponse
-from consensus.raft_rules import RaftRules
-from consensus.stock import Node
-from stele.format.block import information_bytes
-from storage import transact
-from storage.machine import LedgerMachine
-from storage.transition import Transition
+from consensus.messages import VoteResponse
+from tests.consensus import (
+    test_defects,
+    test_elections,
+    test_pre_vote,
+    test_replication,
+    test_snapshots,
+    test_transfer,
+)
+from tests.consensus.cores import append, entries
+from tests.simulation import broken_elections as elections
+from tests.simulation import broken_machine as machine
+from tests.simulation import broken_membership as membership
+from tests.simulation import broken_reads as reads
+from tests.simulation import broken_replication as replication
+from tests.simulation import broken_snapshots as snapshots
 
 
 class Mutation(NamedTuple):
-    """`seeds` is within how many it must be found; `slow` ones need more than a few seconds."""
+    """`seeds` is within how many the simulation must find it. With `test` it is that test which finds it,
+    because nothing that was promised to anybody breaks, or because the rule guards against what the other
+    rules already exclude."""
 
     rule: str
     patch: Callable[[pytest.MonkeyPatch], None]
-    seeds: int
-    slow: bool = False
-
-
-# F1 and F2, as the stock handlers do it.
-
-
-def _stock_commit_index(patch: pytest.MonkeyPatch) -> None:
-    """syncobj.py 1022-1033: a snapshot chunk proves nothing about the log, yet the follower takes
-    min(leader's commit index, its own last index). Here every message of the term does what a chunk does."""
-    _commit_what_the_leader_says(patch, unproved=True)
-
-
-def _uncapped_commit_index(patch: pytest.MonkeyPatch) -> None:
-    """syncobj.py 1033 alone: the same once the previous entry matches, which proves nothing behind it."""
-    _commit_what_the_leader_says(patch, unproved=False)
-
-
-def _commit_what_the_leader_says(patch: pytest.MonkeyPatch, *, unproved: bool) -> None:
-    send, on_append, check = Followers._append, RaftRules._on_append, follower.terms_of
-
-    def append(self: Followers, peer_id: str, standing: Any, records: Sequence[bytes]) -> None:
-        send(self, peer_id, standing, records)
-        waiting = self._outbox._waiting[peer_id]
-        waiting[-1] = msgspec.structs.replace(waiting[-1], commit_index=standing.commit_index)
-
-    def take(self: RaftRules, node: Node, message: Append, terms: list[int]) -> None:
-        on_append(self, node, message, terms)
-        answer = self._outbox._waiting[node.id][-1]
-        proved = isinstance(answer, AppendResponse) and answer.accepted
-        if message.term == self.term and (proved or unproved):
-            committed = min(message.commit_index, self.log.last_index)
-            self._SyncObj__raftCommitIndex = max(self.commit_index, committed)
-
-    def terms_of(message: Append) -> list[int]:
-        return check(msgspec.structs.replace(message, commit_index=0))
-
-    patch.setattr(Followers, "_append", append)
-    patch.setattr(RaftRules, "_on_append", take)
-    patch.setattr(follower, "terms_of", terms_of)
-
-
-def _stock_deletion(patch: pytest.MonkeyPatch) -> None:
-    """syncobj.py 993-1004: everything behind prev_index goes, and comes again."""
-
-    def append(log: DurableLog, commit_index: int, message: Append, terms: list[int]) -> Answer:
-        conflict = follower._conflict(log, commit_index, message)
-        if conflict is not None:
-            return conflict
-        if log.first_index <= message.prev_index < log.last_index:
-            log.truncate_from(message.prev_index + 1)
-        for index, each in enumerate(message.entries, message.prev_index + 1):
-            if index == log.last_index + 1:
-                log.append(index, record.check(each).entry_term, each)
-        return Answer(True, message.prev_index + len(terms))
-
-    patch.setattr(follower, "append", append)
-
-
-# Elections.
-
-
-def _lost_vote(patch: pytest.MonkeyPatch) -> None:
-    load = DurableLog._load_hard_state
-
-    def forget(self: DurableLog, body: bytes) -> None:
-        load(self, body)
-        self._hard_state = (self.current_term, None)
-
-    patch.setattr(DurableLog, "_load_hard_state", forget)
-
-
-def _vote_for_any_log(patch: pytest.MonkeyPatch) -> None:
-    """Every candidate's log looks newer than it is to those it asks."""
-
-    def boast(message: Message) -> bytes:
-        if hasattr(message, "last_term"):
-            message = msgspec.structs.replace(message, last_term=1 << 40)
-        return messages.encode(message)
-
-    patch.setattr(network, "encode", boast)
-
-
-def _vote_counted_twice(patch: pytest.MonkeyPatch) -> None:
-    """syncobj.py counts answers, not voters."""
-    count = itertools.count()
-
-    def on_vote_response(self: RaftRules, node: Node, message: VoteResponse) -> None:
-        ballot = self._ballot
-        candidate = ballot is not None and self.role is Role.CANDIDATE and message.term == self.term
-        if ballot is not None and candidate and message.granted:
-            ballot.granted.add(f"{node.id} {next(count)}")
-            self._count(ballot)
-
-    patch.setattr(RaftRules, "_on_vote_response", on_vote_response)
-    patch.setattr(Membership, "has_quorum", lambda self, ids: len(ids) >= self.quorum)
-
-
-# Replication and commit.
-
-
-def _acknowledgement_of_any_term(patch: pytest.MonkeyPatch) -> None:
-    """F3: an answer to an older leadership counts in this one."""
-
-    def on_append_response(self: RaftRules, node: Node, message: AppendResponse) -> None:
-        if self.leads and message.term <= self.term and message.log_index <= self.log.last_index:
-            self._answered_at[node.id] = self._clock()
-            self._followers.answered(node.id, message)
-
-    patch.setattr(RaftRules, "_on_append_response", on_append_response)
-
-
-def _old_terms_by_counting(patch: pytest.MonkeyPatch) -> None:
-    """Raft thesis section 3.6.2, figure 3.7."""
-
-    def advance_commit(self: RaftRules) -> None:
-        index = self._followers.quorum_index(self.membership)
-        self._SyncObj__raftCommitIndex = max(self.commit_index, index)
-
-    patch.setattr(RaftRules, "_advance_commit", advance_commit)
-
-
-def _no_sync(patch: pytest.MonkeyPatch) -> None:
-    """F7: messages leave before what they promise is on disk."""
-    append = SimulatedDisk.append
-
-    def unsynced(self: SimulatedDisk, changes: list[Change], *, sync: bool) -> None:
-        append(self, changes, sync=False)
-
-    patch.setattr(SimulatedDisk, "append", unsynced)
-
-
-def _split_batch(patch: pytest.MonkeyPatch) -> None:
-    """The applied index is written before the rows that it speaks of."""
-    append = SimulatedDisk.append
-
-    def split(self: SimulatedDisk, changes: list[Change], *, sync: bool) -> None:
-        if changes[0][0] == STATE:
-            append(self, changes[-1:], sync=False)
-            changes = changes[:-1]
-        append(self, changes, sync=sync)
-
-    patch.setattr(SimulatedDisk, "append", split)
-
-
-def _early_compaction(patch: pytest.MonkeyPatch) -> None:
-    """The log is deleted although a follower still lacks it."""
-    patch.setattr(Followers, "match_index_min", lambda self, own_index: own_index)
-
-
-# Reads.
-
-
-def _read_without_quorum(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Followers, "quorum_confirmed", lambda self, membership, read_round: True)
-
-
-def _read_before_no_op(patch: pytest.MonkeyPatch) -> None:
-    """Thesis section 6.4, step 1: a new leader does not know yet what is committed."""
-    patch.setattr(
-        RaftRules, "_no_op_index", property(lambda self: 0, lambda self, index: None), raising=False
-    )
-
-
-# The state machine.
-
-
-def _skipped_entry(patch: pytest.MonkeyPatch) -> None:
-    apply = RaftRules._apply
-
-    def skip(self: RaftRules, index: int, each: bytes) -> None:
-        if self.node_id == "n1" and index % 20 == 0:
-            self._SyncObj__raftLastApplied = index
-        else:
-            apply(self, index, each)
-
-    patch.setattr(RaftRules, "_apply", skip)
-
-
-def _nondeterminism(patch: pytest.MonkeyPatch) -> None:
-    count = itertools.count()
-    patch.setattr(transact, "information_bytes", lambda by, key: information_bytes(f"{by}{next(count)}", key))
-
-
-def _lost_idempotency_record(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Transition, "set_first_answer", lambda self, state, key_hash, answer: None)
-
-
-def _unseen_idempotency_record(patch: pytest.MonkeyPatch) -> None:
-    """Within one entry, commands do not see each other's idempotency records."""
-    set_answer = Transition.set_first_answer
-
-    def set_first_answer(self: Transition, state: Any, key_hash: bytes, answer: Any) -> None:
-        set_answer(self, state, key_hash, answer)
-        self._written_answers.clear()
-
-    patch.setattr(Transition, "set_first_answer", set_first_answer)
-
-
-def _applied_index_not_stored(patch: pytest.MonkeyPatch) -> None:
-    """A node applies entries again after a restart."""
-    patch.setattr(LedgerMachine, "applied_index", property(lambda self: 0))
+    seeds: int = 100
+    test: Callable[[Path], None] | None = None
 
 
 MUTATIONS = [
-    Mutation("F1: a commit index from a message that proves nothing", _stock_commit_index, 100),
-    Mutation("F1: a commit index beyond what the message proved", _uncapped_commit_index, 1000, slow=True),
-    Mutation("F2: all entries after prev_index deleted", _stock_deletion, 100),
-    Mutation("F3: acknowledgements of older terms count", _acknowledgement_of_any_term, 3000, slow=True),
-    Mutation("F7: nothing is synced", _no_sync, 100),
-    Mutation("a vote is not on disk", _lost_vote, 3000, slow=True),
-    Mutation("a vote for a candidate whose log is behind", _vote_for_any_log, 100),
-    Mutation("a vote that arrives twice counts twice", _vote_counted_twice, 1000, slow=True),
-    Mutation("entries of old terms are committed by counting", _old_terms_by_counting, 3000, slow=True),
-    Mutation("rows and applied index in two batches", _split_batch, 100),
-    Mutation("compaction before every member has the entries", _early_compaction, 100),
-    Mutation("a read does not ask a quorum", _read_without_quorum, 1000, slow=True),
-    Mutation("a read before the term's no-op is committed", _read_before_no_op, 200),
-    Mutation("a node skips an entry", _skipped_entry, 100),
-    Mutation("apply is not deterministic", _nondeterminism, 100),
-    Mutation("idempotency records are lost", _lost_idempotency_record, 100),
-    Mutation("idempotency records are not seen within an entry", _unseen_idempotency_record, 100),
-    Mutation("entries are applied again after a restart", _applied_index_not_stored, 100),
+    Mutation("F1: a commit index from a message that proves nothing", replication.stock_commit_index),
+    Mutation("F1: a commit index beyond what the message proved", replication.uncapped_commit_index),
+    Mutation(
+        "F1: a leader tells a commit index beyond its message", replication.commit_index_beyond_the_message
+    ),
+    Mutation("F1: a commit index that falls", replication.commit_index_falls),
+    Mutation("F2: all entries after prev_index deleted", replication.stock_deletion),
+    Mutation(
+        "F2: committed entries are deleted",
+        replication.committed_entries_are_replaced,
+        test=lambda path: test_defects.test_f2_contradicting_a_committed_entry_stops_the_node(
+            path, append(2, (1, 0), entries(2, 2))
+        ),
+    ),
+    Mutation("F3: acknowledgements of older terms count", replication.acknowledgement_of_any_term, 300),
+    Mutation("F6: compaction in two steps", replication.compaction_in_two_steps),
+    Mutation("F7: nothing is synced", replication.no_sync),
+    Mutation("F7: entries are acknowledged before they are synced", replication.acknowledged_before_sync),
+    Mutation("F7: a leader counts itself before its sync", replication.leader_counts_itself_before_its_sync),
+    Mutation("F7: entries are applied before they are synced", replication.applied_before_synced),
+    Mutation("F7: a vote leaves before it is on disk", elections.vote_before_sync),
+    Mutation("F10: a jump behind the log's beginning", replication.jump_behind_the_logs_beginning),
+    Mutation(
+        "F10: a jump that is too short",
+        replication.jump_over_the_conflict,
+        test=test_defects.test_f10_a_diverged_log_of_hundreds_of_entries_is_repaired_in_two_steps,
+    ),
+    Mutation("F11: the proposer of another entry is told", replication.proposer_of_another_entry_is_told),
+    Mutation(
+        "F12: checksums are not checked",
+        replication.checksums_ignored,
+        test=test_defects.test_f12_a_record_damaged_on_the_wire_is_not_staged,
+    ),
+    Mutation("a vote is not on disk", elections.lost_vote, 200),
+    Mutation("a term is not on disk", elections.term_not_on_disk),
+    Mutation("a vote for a candidate whose log is behind", elections.vote_for_any_log),
+    Mutation("a vote that arrives twice counts twice", elections.vote_counted_twice),
+    Mutation(
+        "a vote of another term counts",
+        elections.votes_of_any_term,
+        test=test_elections.test_votes_of_another_term_do_not_count,
+    ),
+    Mutation("two votes in one term", elections.two_votes_in_a_term),
+    Mutation("a leader without a majority of votes", elections.half_is_enough),
+    Mutation(
+        "a leader ignores a higher term",
+        elections.higher_term_ignored_by_a_leader,
+        test=lambda path: test_defects.test_f3_a_higher_term_in_any_message_ends_the_leadership(
+            path, VoteResponse(99, False)
+        ),
+    ),
+    Mutation(
+        "a term rises before anybody was asked",
+        elections.no_pre_vote,
+        test=test_pre_vote.test_a_silent_leader_is_asked_about_before_the_term_rises,
+    ),
+    Mutation(
+        "members that hear a leader depose it",
+        elections.pre_vote_against_a_leader,
+        test=test_pre_vote.test_whoever_hears_a_leader_grants_nothing_and_keeps_its_term,
+    ),
+    Mutation(
+        "a leader without a majority stays",
+        elections.no_check_quorum,
+        test=test_elections.test_a_leader_that_no_majority_answers_steps_down,
+    ),
+    Mutation(
+        "a transfer before the target has everything",
+        elections.transfer_to_who_lacks_entries,
+        test=test_transfer.test_the_target_is_told_to_stand_once_it_has_everything_and_everything_is_answered,
+    ),
+    Mutation(
+        "a transfer is not marked as one",
+        elections.transfer_is_not_marked,
+        test=test_pre_vote.test_a_follower_that_its_leader_tells_to_stand_does_so_at_once,
+    ),
+    Mutation(
+        "a member stands for whoever tells it to",
+        elections.stands_for_anybody,
+        test=test_pre_vote.test_a_leader_cannot_be_told_to_stand,
+    ),
+    Mutation(
+        "proposals are taken during a transfer",
+        elections.proposals_during_a_transfer,
+        test=test_transfer.test_no_proposals_meanwhile_and_again_when_it_is_given_up,
+    ),
+    Mutation("entries behind another past", replication.no_consistency_check),
+    Mutation("followers count before they have answered", replication.followers_count_unasked),
+    Mutation("entries of old terms are committed by counting", replication.old_terms_by_counting, 200),
+    Mutation(
+        "compaction before every member has the entries, without snapshots",
+        replication.early_compaction,
+        test=test_snapshots.test_without_a_source_the_log_is_kept_for_everybody,
+    ),
+    Mutation("compaction of entries that are not applied", replication.compaction_of_unapplied_entries),
+    Mutation("a read does not ask a quorum", reads.read_without_quorum, 200),
+    Mutation("a read before the term's no-op is committed", reads.read_before_no_op),
+    Mutation("a read before its index is applied", reads.read_before_applied),
+    Mutation(
+        "a read in a round that has left",
+        reads.read_joins_a_round_under_way,
+        test=test_replication.test_a_read_waits_for_a_round_begun_after_it,
+    ),
+    Mutation("any answer confirms a round", reads.answer_of_any_round, 200),
+    Mutation(
+        "the answer to an old term confirms a round",
+        reads.refusal_echoes_the_round,
+        test=test_elections.test_an_old_candidate_and_an_old_leader_learn_the_term,
+    ),
+    Mutation("F9: two changes at once", membership.two_changes_at_once),
+    Mutation("F9: a change before the no-op", membership.change_before_the_no_op),
+    Mutation("F9: two votes in one change", membership.two_votes_in_one_change),
+    Mutation("a membership is used when it is committed", membership.membership_used_when_committed),
+    Mutation("a membership is not taken back", membership.membership_not_taken_back),
+    Mutation("learners are counted", membership.learners_are_counted),
+    Mutation("ids are used again", membership.ids_are_used_again),
+    Mutation("a lost disk keeps its vote", membership.lost_disk_keeps_its_vote),
+    Mutation("incarnations are not checked", membership.incarnations_are_not_checked),
+    Mutation("a server without its disk counts itself", membership.disk_lost_and_still_a_voter),
+    Mutation("the first leader has a majority only", membership.first_leader_by_majority),
+    Mutation("a new disk is believed to hold what the former held", membership.match_of_the_former_disk),
+    Mutation("F1: a chunk acknowledges the log", snapshots.chunk_acknowledges_the_log),
+    Mutation("F4: a snapshot takes the log's tail", snapshots.tail_thrown_away),
+    Mutation("F5: a snapshot below the commit index", snapshots.older_than_the_commit),
+    Mutation("F8: a snapshot's digest is not checked", snapshots.digest_not_checked),
+    Mutation("a snapshot brings another's term and vote", snapshots.vote_of_the_leader_taken_over),
+    Mutation("a snapshot brings another's incarnation", snapshots.incarnation_of_the_leader_taken_over),
+    Mutation("a snapshot without its membership", snapshots.membership_left_out),
+    Mutation("rows and applied index in two batches", replication.split_batch),
+    Mutation("a node skips an entry", machine.skipped_entry),
+    Mutation("apply is not deterministic", machine.nondeterminism),
+    Mutation("idempotency records are lost", machine.lost_idempotency_record),
+    Mutation("idempotency records are not seen within an entry", machine.unseen_idempotency_record),
+    Mutation("entries are applied again after a restart", machine.applied_index_not_stored),
 ]

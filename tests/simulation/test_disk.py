@@ -10,7 +10,7 @@ from chaos.simulation.disk import DiskFailed, Fate, OrderedRows, PowerLost, Simu
 
 
 def disk(seed: int = 1, fate: Fate = Fate.DONE) -> SimulatedDisk:
-    return SimulatedDisk(random.Random(seed), lambda synced: fate)
+    return SimulatedDisk(random.Random(seed), lambda synced, deletes: fate)
 
 
 def put(on: SimulatedDisk, number: int) -> None:
