@@ -16,3 +16,12 @@ OPERATION_TIMEOUT_S = 5.0
 
 CONVERGE_TIMEOUT_S = 60.0
 """After the last fault: how long all nodes may take to show the same journal."""
+
+ATTEMPT_TIMEOUT_S = 2.0
+"""One attempt of an operation; the next one goes to another node."""
+
+CLIENTS_MAX = 256
+KEYS_MAX = 1_000
+
+PROGRESS_PERIOD_S = 10.0
+MINUTES_MAX = 24 * 60

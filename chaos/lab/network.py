@@ -1,4 +1,4 @@
-"""What the laboratory asks of a network between zones: `namespaces.py` is one, of Linux network namespaces."""
+"""What the laboratory asks of a network between zones; `namespaces.py` is one, of Linux namespaces."""
 
 from __future__ import annotations
 
