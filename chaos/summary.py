@@ -22,8 +22,8 @@ def summary(result: Run) -> str:
         lines.append(f"  {kind}: {counts}")
     longest = max((gap.seconds for gap in gaps(result.history)), default=0.0)
     lines.append(f"longest time without an acknowledged write: {longest:.2f} s")
-    for kind, found in sorted(longest_by_fault(result.history, result.faults).items()):
-        lines.append(f"  {kind}: {len(found)} times, longest {max(found):.2f} s")
+    for fault, found in sorted(longest_by_fault(result.history, result.faults).items()):
+        lines.append(f"  {fault}: {len(found)} times, longest {max(found):.2f} s")
     if not result.anomalies:
         lines.append("no promise was broken")
     for anomaly in result.anomalies[:_ANOMALIES_SHOWN_MAX]:
