@@ -21,7 +21,7 @@ from chaos.history import HistoryFile, Operation
 from chaos.lab.cluster import Cluster, zones_of
 from chaos.lab.namespaces import Namespaces
 from chaos.nemesis import Nemesis
-from chaos.workloads.client import LEDGER, TABLE, Client
+from chaos.workloads.client import LEDGER, TABLE, Client, new_session
 from chaos.workloads.mix import ACCOUNTS, OPENING_BALANCE, Mix
 
 
@@ -110,7 +110,7 @@ class Laboratory:
         stopped = asyncio.Event()
         mix = Mix(random.Random(self._rng.random()))
         self.result.began_ns = time.monotonic_ns()
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        async with new_session() as session:
             clients = [self._client(number, session) for number in range(self._plan.clients)]
             await mix.open_accounts(clients[0])
             nemesis = Nemesis(self._cluster, random.Random(self._rng.random()), self._happened)

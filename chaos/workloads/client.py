@@ -42,6 +42,28 @@ class Answer(NamedTuple):
         return "unknown"
 
 
+class ConnectionLost(aiohttp.ClientError):
+    """A connection broke after the request may have left."""
+
+
+async def _send_once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    # aiohttp sends PUT and DELETE again by itself when a kept connection turns out dead. When that second
+    # try finds nobody listening, the error says that nothing was sent, and the first one may be committed.
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise ConnectionLost(str(error)) from error
+
+
+def new_session() -> aiohttp.ClientSession:
+    """A session for clients: as many connections as they want, and nothing sent twice unasked."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), middlewares=(_send_once,))
+
+
 class Client:
     """Bound to one node until that one fails it; `record` takes every operation when it has ended."""
 
