@@ -1,15 +1,23 @@
 """``python -m chaos``: the fault laboratory."""
 
+import asyncio
 import logging
+import random
 import sys
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter, validators
 
-from chaos.simulation.seeds import Size, nodes_of, parse_seeds, run
+from chaos import limits
+from chaos.lab import namespaces
+from chaos.run import Plan, run
+from chaos.simulation import seeds as simulated
+from chaos.simulation.seeds import Size, nodes_of, parse_seeds
 from chaos.simulation.world import play
+from chaos.summary import summary
 
 app = App(name="python -m chaos", help=__doc__, version_flags=())
 
@@ -47,9 +55,9 @@ def simulate(
         return 2
     logging.disable(logging.CRITICAL)  # What nodes report of thousands of faults.
     report = partial(print, flush=True)
-    summary = run(chosen, nodes, jobs=jobs, minutes=minutes, progress=report)
-    print(summary.line())
-    violating = summary.violating
+    played = simulated.run(chosen, nodes, jobs=jobs, minutes=minutes, progress=report)
+    print(played.line())
+    violating = played.violating
     if violating is None:
         print("no promise was broken")
         return 0
@@ -58,6 +66,45 @@ def simulate(
     if transcript is not None:
         _replay(violating.seed, nodes, transcript)
     return 1
+
+
+@app.command(name="run")
+def run_lab(
+    *,
+    minutes: Annotated[float, Parameter(validator=validators.Number(gt=0, lte=limits.MINUTES_MAX))] = 3.0,
+    seed: int | None = None,
+    nodes: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=limits.NODES_MAX))] = 5,
+    zones: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=limits.ZONES_MAX))] = 3,
+    clients: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=limits.CLIENTS_MAX))] = 12,
+    out: Path | None = None,
+) -> int:
+    """Start real nodes in simulated zones, load them, break them, and judge what their clients saw.
+
+    Ends with status 1 when a promise was broken; logs, data, history and verdict stay in `out`.
+
+    Parameters
+    ----------
+    minutes: how long clients and faults go on
+    seed: chooses the load and the faults; by default one is drawn and printed
+    nodes: how many nodes
+    zones: over how many availability zones they are spread
+    clients: how many clients ask at once
+    out: a new folder for everything that the run leaves; by default under var/chaos
+    """
+    why_not = namespaces.available()
+    if why_not is not None:
+        print(f"network namespaces cannot be made here: {why_not}", file=sys.stderr)
+        return 2
+    if not namespaces.inside():
+        namespaces.enter()
+    chosen = random.SystemRandom().randrange(1 << 32) if seed is None else seed
+    folder = out or Path("var/chaos") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{chosen}"
+    folder.mkdir(parents=True)
+    print(f"seed {chosen}, everything in {folder}", flush=True)
+    plan = Plan(folder.resolve(), chosen, minutes * 60, nodes, zones, clients)
+    result = asyncio.run(run(plan, lambda line: print(line, flush=True)))
+    print(summary(result))
+    return 1 if result.anomalies else 0
 
 
 def _replay(seed: int, nodes: Size, transcript: Path | None) -> int:

@@ -103,9 +103,8 @@ class Operators:
 
     def _promote(self) -> None:
         for learner in self._membership().learners:
-            self._ask_leaders(
-                lambda core, each=learner.id: core.promote(each, _Told(self._world.counts, "promoted"))
-            )
+            told = _Told(self._world.counts, "promoted")
+            self._ask_leaders(partial(RaftCore.promote, member_id=learner.id, completion=told))
 
     def _remove(self) -> None:
         membership = self._membership()

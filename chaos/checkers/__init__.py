@@ -1,0 +1,1 @@
+"""Judges of a history: each is a function of what clients saw and of the journals, and finds anomalies."""

@@ -1,0 +1,77 @@
+"""Faults of the network: partitions of every shape, and loss."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from chaos.lab.network import CLIENTS, Link, Network
+
+
+def between(some: Collection[str], others: Collection[str]) -> list[Link]:
+    """The links from `some` to `others` and back."""
+    return [pair for a in some for b in others for pair in ((a, b), (b, a))]
+
+
+def isolated(victim: str, everybody: Iterable[str], *, clients: bool) -> list[Link]:
+    """`victim` alone; with `clients`, cut off from them, too."""
+    others = [each for each in everybody if each != victim]
+    return between([victim], [*others, CLIENTS] if clients else others)
+
+
+def one_way(source: str, everybody: Iterable[str]) -> list[Link]:
+    """`source` hears everybody, and nobody hears it."""
+    return [(source, other) for other in everybody if other != source]
+
+
+def bridge(middle: str, left: Collection[str], right: Collection[str]) -> list[Link]:
+    """Two halves that only `middle` reaches both of."""
+    return between([each for each in left if each != middle], [each for each in right if each != middle])
+
+
+def ring(everybody: Sequence[str]) -> list[Link]:
+    """Each node reaches its two neighbours only."""
+    count = len(everybody)
+    return [
+        (everybody[a], everybody[b])
+        for a in range(count)
+        for b in range(count)
+        if a != b and (a - b) % count not in (1, count - 1)
+    ]
+
+
+class Partition:
+    """Links that drop everything until it is healed."""
+
+    def __init__(self, network: Network, links: Iterable[Link], kind: str, targets: Iterable[str]) -> None:
+        self.kind = kind
+        self.targets = tuple(targets)
+        self._network = network
+        self._links = tuple(links)
+
+    async def inject(self) -> None:
+        await self._network.block(self._links)
+
+    async def heal(self) -> str:
+        dropped = await self._network.dropped()
+        await self._network.block(())
+        return f"{dropped} packets dropped" if dropped else ""
+
+
+class Loss:
+    """Links that drop a share of their packets."""
+
+    kind = "loss"
+
+    def __init__(self, network: Network, links: Iterable[Link], percent: int, targets: Iterable[str]) -> None:
+        self.targets = tuple(targets)
+        self._network = network
+        self._links = tuple(links)
+        self._percent = percent
+
+    async def inject(self) -> None:
+        await self._network.lose(self._links, self._percent)
+
+    async def heal(self) -> str:
+        dropped = await self._network.dropped()
+        await self._network.lose((), 0)
+        return f"{dropped} packets of {self._percent} % dropped" if dropped else ""

@@ -1,0 +1,134 @@
+"""The nodes of a laboratory, as one cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from chaos import limits
+from chaos.lab.network import Network
+from chaos.lab.node import Node, Place
+from node import certificates
+from node.checkpoints import create_log_key
+
+CLUSTER = "chaos"
+_CERTIFICATE_DAYS = 2
+
+
+def zones_of(nodes: int, zones: int) -> dict[str, str]:
+    """Nodes n0, n1, … spread over zone-a, zone-b, … in turn. Raises ValueError."""
+    if not 1 <= nodes <= limits.NODES_MAX:
+        raise ValueError(f"nodes: must be 1 to {limits.NODES_MAX}, got {nodes}")
+    if not 1 <= zones <= min(nodes, limits.ZONES_MAX):
+        raise ValueError(f"zones: must be 1 to {min(nodes, limits.ZONES_MAX)}, got {zones}")
+    return {f"n{number}": f"zone-{chr(ord('a') + number % zones)}" for number in range(nodes)}
+
+
+class Cluster:
+    """Real nodes with mutual TLS, each with its directory under `folder`. Starts and stops only its own."""
+
+    def __init__(self, folder: Path, zones: Mapping[str, str], network: Network) -> None:
+        self.folder = folder
+        self.network = network
+        self.zones = dict(zones)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._log_key = folder / "log-key.pem"
+        create_log_key(self._log_key)
+        self._certificates = folder / "certificates"
+        certificates.create(self._certificates, CLUSTER, list(zones), _CERTIFICATE_DAYS)
+        peers = [self._peer(node_id) for node_id in zones]
+        self.nodes = {
+            node_id: Node(
+                Place(node_id, zone, folder / node_id), network, self._settings(node_id, zone, peers)
+            )
+            for node_id, zone in zones.items()
+        }
+
+    def _peer(self, node_id: str) -> str:
+        address = self.network.address(node_id)
+        raft, http = f"{address}:{limits.RAFT_PORT}", f"http://{address}:{limits.HTTP_PORT}"
+        return f"{node_id},{self.zones[node_id]},{raft},{http}"
+
+    def _settings(self, node_id: str, zone: str, peers: Sequence[str]) -> dict[str, object]:
+        files = certificates.credential_files(self._certificates, node_id)
+        address = self.network.address(node_id)
+        return {
+            "node_id": node_id,
+            "cluster": CLUSTER,
+            "zone": zone,
+            "data_dir": str(self.folder / node_id / "data"),
+            "log_key_file": str(self._log_key),
+            "http_host": address,
+            "http_port": limits.HTTP_PORT,
+            "raft_host": address,
+            "raft_port": limits.RAFT_PORT,
+            "peers": list(peers),
+            "raft_ca_file": str(files.authority),
+            "raft_certificate_file": str(files.certificate),
+            "raft_key_file": str(files.key),
+            # HTTP has no TLS yet and must leave the loopback: into a network that this process made itself.
+            "insecure": True,
+        }
+
+    async def start(self) -> None:
+        """Starts every node and returns once all are ready. Raises TimeoutError."""
+        await self.network.start()
+        for node in self.nodes.values():
+            await node.start()
+        await self.until_ready(list(self.nodes))
+
+    async def stop(self) -> None:
+        """Ends every process that was started; none is left behind, whatever happened."""
+        for node in self.nodes.values():
+            node.resume()
+        await asyncio.gather(*(node.terminate() for node in self.nodes.values()), return_exceptions=True)
+        await asyncio.gather(*(node.kill() for node in self.nodes.values()))
+        await self.network.stop()
+
+    @property
+    def endpoints(self) -> list[str]:
+        return [node.http for node in self.nodes.values()]
+
+    async def until_ready(self, node_ids: Sequence[str]) -> None:
+        """Raises TimeoutError, which names the node that does not become ready."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
+            for node_id in node_ids:
+                try:
+                    async with asyncio.timeout(limits.READY_TIMEOUT_S):
+                        while not await _answers(session, f"{self.nodes[node_id].http}/readyz"):
+                            await asyncio.sleep(limits.POLL_S)
+                except TimeoutError as error:
+                    log_file = self.nodes[node_id].place.log_file
+                    raise TimeoutError(f"{node_id} does not become ready; see {log_file}") from error
+
+    async def status(self, node_id: str) -> dict[str, Any] | None:
+        """GET /v1/cluster as that node answers it; None when it does not."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session:
+            try:
+                async with session.get(f"{self.nodes[node_id].http}/v1/cluster") as answer:
+                    status: dict[str, Any] = await answer.json()
+                    return status
+            except (aiohttp.ClientError, TimeoutError):
+                return None
+
+    async def leader(self) -> Node | None:
+        """The node that calls itself leader in the highest term; None when nobody does."""
+        told = await asyncio.gather(*(self.status(node_id) for node_id in self.nodes))
+        leading = [
+            (status["term"], node)
+            for node, status in zip(self.nodes.values(), told, strict=True)
+            if status is not None and status["leader"] == node.id
+        ]
+        return max(leading, key=lambda each: int(each[0]))[1] if leading else None
+
+
+async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url) as answer:
+            return answer.status == 200
+    except (aiohttp.ClientError, TimeoutError):
+        return False

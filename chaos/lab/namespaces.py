@@ -1,0 +1,139 @@
+"""A network of Linux network namespaces: one host a node, a bridge between them, nftables for the faults.
+
+Everything happens inside namespaces that `enter` makes for this process, so nothing of the machine's own
+network is touched, no root is needed where user namespaces are allowed, and it all ends with the process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+from chaos.lab.commands import run
+from chaos.lab.network import CLIENTS, Link
+
+_BRIDGE = "br0"
+_TABLE = "bridge stele_lab"
+_CLIENTS_ADDRESS = "10.77.0.1"
+_INSIDE = "STELE_LAB_NAMESPACE"
+_TOOLS = ("unshare", "mount", "ip", "nft")
+_PROBE_TIMEOUT_S = 10.0
+
+
+def _unshare() -> list[str]:
+    # Real root keeps its rights over disks (loop mounts); everybody else becomes root of a user namespace.
+    return ["unshare", "-nm"] if os.geteuid() == 0 else ["unshare", "-Urnm"]
+
+
+def available() -> str | None:
+    """None when namespaces can be made here, else why not."""
+    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
+    if missing:
+        return f"not installed: {', '.join(missing)}"
+    script = "mount -t tmpfs tmpfs /run && ip link add br0 type bridge && nft add table bridge probe"
+    probe = subprocess.run(
+        [*_unshare(), "sh", "-c", script], capture_output=True, timeout=_PROBE_TIMEOUT_S, check=False
+    )
+    return None if probe.returncode == 0 else probe.stderr.decode(errors="replace").strip()
+
+
+def inside() -> bool:
+    return _INSIDE in os.environ
+
+
+def enter() -> None:
+    """Starts this program again, with the same arguments, inside namespaces of its own. Does not return."""
+    environment = {**os.environ, _INSIDE: "1"}
+    again = [sys.executable, "-m", "chaos", *sys.argv[1:]]
+    script = 'mount -t tmpfs tmpfs /run && ip link set lo up && exec "$@"'
+    command = [*_unshare(), "sh", "-c", script, "sh", *again]
+    os.execvpe(command[0], command, environment)
+
+
+class Namespaces:
+    """`zones` maps each node to its zone; every zone has a subnet of its own. Satisfies Network."""
+
+    def __init__(self, zones: Mapping[str, str]) -> None:
+        if not inside():
+            raise RuntimeError("call enter() first: the machine's own network is not ours to change")
+        self._nodes = list(zones)
+        names = sorted(set(zones.values()))
+        self._addresses = {
+            node_id: f"10.77.{names.index(zone) + 1}.{number + 1}"
+            for number, (node_id, zone) in enumerate(zones.items())
+        }
+        self._blocked: tuple[Link, ...] = ()
+        self._lossy: tuple[tuple[Link, int], ...] = ()
+
+    async def start(self) -> None:
+        await run("ip", "link", "add", _BRIDGE, "type", "bridge")
+        await run("ip", "addr", "add", f"{_CLIENTS_ADDRESS}/16", "dev", _BRIDGE)
+        await run("ip", "link", "set", _BRIDGE, "up")
+        for node_id in self._nodes:
+            await self._connect(node_id)
+        await self._write_rules()
+
+    async def _connect(self, node_id: str) -> None:
+        outside = _interface(node_id)
+        await run("ip", "netns", "add", node_id)
+        await run("ip", "link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", node_id)
+        await run("ip", "link", "set", outside, "master", _BRIDGE, "up")
+        await run("ip", "-n", node_id, "addr", "add", f"{self._addresses[node_id]}/16", "dev", "eth0")
+        await run("ip", "-n", node_id, "link", "set", "eth0", "up")
+        await run("ip", "-n", node_id, "link", "set", "lo", "up")
+
+    async def stop(self) -> None:
+        """The namespaces end with this process; until then the links stay whole."""
+        await self.block(())
+
+    def address(self, node_id: str) -> str:
+        return self._addresses[node_id]
+
+    def command(self, node_id: str, command: list[str]) -> list[str]:
+        return ["ip", "netns", "exec", node_id, *command]
+
+    async def block(self, links: Iterable[Link]) -> None:
+        self._blocked = tuple(links)
+        await self._write_rules()
+
+    async def lose(self, links: Iterable[Link], percent: int) -> None:
+        self._lossy = tuple((link, percent) for link in links)
+        await self._write_rules()
+
+    async def _write_rules(self) -> None:
+        """One transaction of nft, so that links are never half changed."""
+        rules = [f"add table {_TABLE}", f"delete table {_TABLE}", f"add table {_TABLE}"]
+        for hook in ("forward", "input", "output"):
+            rules.append(
+                f"add chain {_TABLE} {hook} {{ type filter hook {hook} priority 0; policy accept; }}"
+            )
+        for link in self._blocked:
+            rules.append(f"add rule {_TABLE} {_match(link)} counter drop")
+        for link, percent in self._lossy:
+            rules.append(f"add rule {_TABLE} {_match(link)} numgen random mod 100 < {percent} counter drop")
+        await run("nft", "-f", "-", given="\n".join(rules) + "\n")
+
+    async def dropped(self) -> int:
+        listed = json.loads(await run("nft", "-j", "list", "table", *_TABLE.split()))
+        expressions: Sequence[Mapping[str, Mapping[str, int]]] = [
+            part for each in listed["nftables"] if "rule" in each for part in each["rule"]["expr"]
+        ]
+        return sum(part["counter"]["packets"] for part in expressions if "counter" in part)
+
+
+def _interface(node_id: str) -> str:
+    return f"v-{node_id}"
+
+
+def _match(link: Link) -> str:
+    """Chain and condition of a directed link; clients sit on the bridge itself."""
+    source, target = link
+    if source == CLIENTS:
+        return f'output oifname "{_interface(target)}"'
+    if target == CLIENTS:
+        return f'input iifname "{_interface(source)}"'
+    return f'forward iifname "{_interface(source)}" oifname "{_interface(target)}"'

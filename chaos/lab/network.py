@@ -1,0 +1,41 @@
+"""What the laboratory asks of a network between zones; `namespaces.py` is one, of Linux namespaces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+Link = tuple[str, str]
+"""A directed link: who sends, who would receive. Ids of nodes, or CLIENTS."""
+
+CLIENTS = "clients"
+
+
+class Network(Protocol):
+    """The wires between nodes and clients. Faults replace one another: each call states all that holds."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        """Leaves nothing behind. Safe to call twice."""
+        ...
+
+    def address(self, node_id: str) -> str:
+        """Where a node's servers listen, as everybody reaches it."""
+        ...
+
+    def command(self, node_id: str, command: list[str]) -> list[str]:
+        """How to run `command` as that node."""
+        ...
+
+    async def block(self, links: Iterable[Link]) -> None:
+        """From now on these links drop everything, and all others nothing."""
+        ...
+
+    async def lose(self, links: Iterable[Link], percent: int) -> None:
+        """From now on these links drop that share of their packets, besides those that are blocked."""
+        ...
+
+    async def dropped(self) -> int:
+        """Packets dropped since the last change: the evidence that a fault took effect."""
+        ...

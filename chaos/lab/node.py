@@ -1,0 +1,129 @@
+"""One `steled` process of the laboratory: its files, its life and its deaths."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from chaos import limits
+from chaos.lab.network import Network
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Who a node is and where it stands."""
+
+    id: str
+    zone: str
+    directory: Path
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "data"
+
+    @property
+    def log_file(self) -> Path:
+        return self.directory / "steled.log"
+
+    @property
+    def config_file(self) -> Path:
+        return self.directory / "steled.toml"
+
+
+class Node:
+    """Starts `steled serve` with the settings in its config file, and does to it what zones do."""
+
+    def __init__(self, place: Place, network: Network, settings: Mapping[str, object]) -> None:
+        self.place = place
+        self.id = place.id
+        self.zone = place.zone
+        self.starts = 0
+        self._network = network
+        self._process: asyncio.subprocess.Process | None = None
+        place.directory.mkdir(parents=True, exist_ok=True)
+        # A JSON string, number, boolean or list of strings is also a TOML one.
+        lines = [f"{name} = {json.dumps(value)}\n" for name, value in settings.items()]
+        place.config_file.write_text("".join(lines))
+
+    @property
+    def http(self) -> str:
+        return f"http://{self._network.address(self.id)}:{limits.HTTP_PORT}"
+
+    @property
+    def pid(self) -> int | None:
+        """None while the process does not run."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of the last process; negative for a signal, None while it runs or before the first."""
+        return None if self._process is None else self._process.returncode
+
+    async def start(self) -> None:
+        """Starts the process unless it runs; does not wait until it serves."""
+        if self.pid is not None:
+            return
+        command = [sys.executable, "-m", "node.main", "serve", "--config", str(self.place.config_file)]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("STELED_")}
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        with self.place.log_file.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._network.command(self.id, command),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=environment,
+            )
+        self.starts += 1
+
+    def _signal(self, number: signal.Signals) -> bool:
+        """Whether there was a process to take it."""
+        pid = self.pid
+        if pid is None:
+            return False
+        os.kill(pid, number)
+        return True
+
+    async def kill(self) -> bool:
+        """kill -9, and waits for the end; False when it did not run."""
+        # A stopped process takes SIGKILL, too.
+        if not self._signal(signal.SIGKILL):
+            return False
+        await self._ended()
+        return True
+
+    async def terminate(self) -> None:
+        """SIGTERM; SIGKILL when it does not stop in time, and then raises TimeoutError."""
+        if not self._signal(signal.SIGTERM):
+            return
+        try:
+            async with asyncio.timeout(limits.STOP_TIMEOUT_S):
+                await self._ended()
+        except TimeoutError:
+            await self.kill()
+            raise
+
+    async def _ended(self) -> None:
+        if self._process is not None:
+            await self._process.wait()
+
+    def pause(self) -> bool:
+        return self._signal(signal.SIGSTOP)
+
+    def resume(self) -> bool:
+        return self._signal(signal.SIGCONT)
+
+    async def wipe(self) -> None:
+        """The disk is replaced by an empty one; the process must not run."""
+        if self.pid is not None:
+            raise RuntimeError(f"{self.id} runs; a disk is taken away from a dead node only")
+        await asyncio.to_thread(shutil.rmtree, self.place.data, ignore_errors=True)

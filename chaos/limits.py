@@ -1,0 +1,27 @@
+"""Every bound of the laboratory, with its unit in its name."""
+
+HTTP_PORT = 7400
+RAFT_PORT = 7500
+"""Every node has an address of its own, so all take the same ports."""
+
+NODES_MAX = 9
+ZONES_MAX = 9
+
+READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 20.0
+POLL_S = 0.05
+
+OPERATION_TIMEOUT_S = 5.0
+"""A client gives an operation up after so long; its outcome is then unknown."""
+
+CONVERGE_TIMEOUT_S = 60.0
+"""After the last fault: how long all nodes may take to show the same journal."""
+
+ATTEMPT_TIMEOUT_S = 2.0
+"""One attempt of an operation; the next one goes to another node."""
+
+CLIENTS_MAX = 256
+KEYS_MAX = 1_000
+
+PROGRESS_PERIOD_S = 10.0
+MINUTES_MAX = 24 * 60

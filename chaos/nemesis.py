@@ -1,0 +1,123 @@
+"""Chooses fault after fault from a seed, and keeps the record of what happened."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping
+
+from chaos.faults.fault import Fault, Happened
+from chaos.faults.partitions import Loss, Partition, between, bridge, isolated, one_way, ring
+from chaos.faults.processes import Kill, Pause, Restart, zone_lost
+from chaos.lab.cluster import Cluster
+from chaos.lab.node import Node
+
+_HOLD_S = (0.5, 4.0)
+_CALM_S = (0.5, 3.0)
+_AIM_AT_LEADER = 0.5
+
+
+class Nemesis:
+    """One fault at a time on `cluster`, each healed before the next. `record` takes each when it is over."""
+
+    def __init__(self, cluster: Cluster, rng: random.Random, record: Callable[[Happened], None]) -> None:
+        self._cluster = cluster
+        self._rng = rng
+        self._record = record
+        self._makers: Mapping[str, Callable[[Node], Fault]] = {
+            "kill": lambda node: Kill([node]),
+            "kill a majority": self._kill_majority,
+            "kill all": lambda node: Kill(list(cluster.nodes.values()), "kill all"),
+            "zone lost": lambda node: zone_lost(cluster, node.zone),
+            "pause": lambda node: Pause([node]),
+            "restart": lambda node: Restart(node),
+            "isolate": lambda node: self._partition(
+                isolated(node.id, cluster.nodes, clients=False), "isolate", node
+            ),
+            "isolate from clients, too": lambda node: self._partition(
+                isolated(node.id, cluster.nodes, clients=True), "isolate from clients, too", node
+            ),
+            "one way": lambda node: self._partition(one_way(node.id, cluster.nodes), "one way", node),
+            "zone cut off": self._zone_cut_off,
+            "split": self._split,
+            "bridge": self._bridge,
+            "ring": lambda node: self._partition(ring(list(cluster.nodes)), "ring", node),
+            "loss": self._loss,
+        }
+
+    async def run(self, stopped: asyncio.Event) -> None:
+        """Until `stopped`; ends with everything healed."""
+        kinds = list(self._makers)
+        while not await _waited(stopped, self._rng.uniform(*_CALM_S)):
+            # Every kind in turn, in a random order, so that a short run sees many of them.
+            if not kinds:
+                kinds = list(self._makers)
+            kind = kinds.pop(self._rng.randrange(len(kinds)))
+            await self._once(self._makers[kind](await self._victim()), stopped)
+
+    async def _victim(self) -> Node:
+        if self._rng.random() < _AIM_AT_LEADER:
+            leader = await self._cluster.leader()
+            if leader is not None:
+                return leader
+        return self._rng.choice(list(self._cluster.nodes.values()))
+
+    async def _once(self, fault: Fault, stopped: asyncio.Event) -> None:
+        began_ns = time.monotonic_ns()
+        evidence = ""
+        try:
+            await fault.inject()
+            await _waited(stopped, self._rng.uniform(*_HOLD_S))
+        finally:
+            evidence = await fault.heal()
+        self._record(
+            Happened(
+                kind=fault.kind,
+                targets=fault.targets,
+                began_ns=began_ns,
+                healed_ns=time.monotonic_ns(),
+                evidence=evidence,
+            )
+        )
+
+    # Shapes that need a choice.
+
+    def _some(self, count: int) -> list[Node]:
+        return self._rng.sample(list(self._cluster.nodes.values()), count)
+
+    def _kill_majority(self, _: Node) -> Fault:
+        return Kill(self._some(len(self._cluster.nodes) // 2 + 1), "kill a majority")
+
+    def _partition(self, links: list[tuple[str, str]], kind: str, node: Node) -> Fault:
+        return Partition(self._cluster.network, links, kind, [node.id])
+
+    def _zone_cut_off(self, node: Node) -> Fault:
+        zones = self._cluster.zones
+        inside = [each for each, zone in zones.items() if zone == node.zone]
+        outside = [each for each in zones if each not in inside]
+        return Partition(self._cluster.network, between(inside, outside), "zone cut off", inside)
+
+    def _split(self, _: Node) -> Fault:
+        some = [each.id for each in self._some(len(self._cluster.nodes) // 2)]
+        others = [each for each in self._cluster.nodes if each not in some]
+        return Partition(self._cluster.network, between(some, others), "split", some)
+
+    def _bridge(self, node: Node) -> Fault:
+        others = [each for each in self._cluster.nodes if each != node.id]
+        half = len(others) // 2
+        return self._partition(bridge(node.id, others[:half], others[half:]), "bridge", node)
+
+    def _loss(self, node: Node) -> Fault:
+        links = isolated(node.id, self._cluster.nodes, clients=False)
+        return Loss(self._cluster.network, links, self._rng.choice((5, 15, 30)), [node.id])
+
+
+async def _waited(stopped: asyncio.Event, seconds: float) -> bool:
+    """Waits so long, or until `stopped`; whether it is."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stopped.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,182 @@
+"""One run: a cluster, its load, its faults, and the judgement afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from chaos import limits
+from chaos.checkers import bank, ledger
+from chaos.checkers.anomaly import Anomaly
+from chaos.checkers.replicas import check_disks, check_exports, journal_of
+from chaos.faults.fault import Happened
+from chaos.history import HistoryFile, Operation
+from chaos.lab.cluster import Cluster, zones_of
+from chaos.lab.namespaces import Namespaces
+from chaos.nemesis import Nemesis
+from chaos.workloads.client import LEDGER, TABLE, Client, new_session
+from chaos.workloads.mix import ACCOUNTS, OPENING_BALANCE, Mix
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run; `folder` takes logs, data, history and verdict."""
+
+    folder: Path
+    seed: int
+    seconds: float
+    nodes: int = 5
+    zones: int = 3
+    clients: int = 12
+
+
+@dataclass(slots=True)
+class Run:
+    """What happened in a run, and what the checkers say of it."""
+
+    plan: Plan
+    history: list[Operation] = field(default_factory=list)
+    faults: list[Happened] = field(default_factory=list)
+    anomalies: list[Anomaly] = field(default_factory=list)
+    began_ns: int = 0
+    ended_ns: int = 0
+
+
+async def run(plan: Plan, progress: Callable[[str], None]) -> Run:
+    """Everything from the first start to the last check; whatever happens, nothing is left running."""
+    lab = Laboratory(plan, progress)
+    try:
+        await lab.start()
+        await lab.load()
+        exports, verifier_key = await lab.collect()
+    finally:
+        await lab.stop()
+    progress("judging")
+    result = lab.result
+    result.anomalies += check_exports(exports, verifier_key)
+    journal = journal_of(next(iter(exports.values())), TABLE)
+    result.anomalies += ledger.check(result.history, journal)
+    result.anomalies += bank.check(journal, ACCOUNTS, len(ACCOUNTS) * OPENING_BALANCE)
+    result.anomalies += check_disks(lab.data, progress)
+    result.anomalies += [
+        Anomaly("every fault takes effect", f"{fault.kind} of {', '.join(fault.targets)} left no trace")
+        for fault in result.faults
+        if not fault.evidence
+    ]
+    return result
+
+
+class Laboratory:
+    """The moving parts of one run."""
+
+    def __init__(self, plan: Plan, progress: Callable[[str], None]) -> None:
+        self.result = Run(plan)
+        self._plan = plan
+        self._progress = progress
+        self._rng = random.Random(plan.seed)
+        zones = zones_of(plan.nodes, plan.zones)
+        self._cluster = Cluster(plan.folder / "cluster", zones, Namespaces(zones))
+        self._history_file = HistoryFile(plan.folder / "history.jsonl")
+        self._faults_file = (plan.folder / "faults.jsonl").open("wb")
+
+    @property
+    def data(self) -> dict[str, Path]:
+        return {node.id: node.place.data for node in self._cluster.nodes.values()}
+
+    async def start(self) -> None:
+        self._progress(f"starting {self._plan.nodes} nodes in {self._plan.zones} zones")
+        await self._cluster.start()
+        async with aiohttp.ClientSession() as session:
+            for path in (LEDGER, f"{LEDGER}/tables/{TABLE}"):
+                await self._create(session, path)
+
+    async def _create(self, session: aiohttp.ClientSession, path: str) -> None:
+        async with asyncio.timeout(limits.READY_TIMEOUT_S):
+            while True:
+                async with session.put(f"{self._cluster.endpoints[0]}/v1/ledgers/{path}") as answer:
+                    if answer.status in (200, 201):
+                        return
+                await asyncio.sleep(limits.POLL_S)
+
+    async def load(self) -> None:
+        """Clients and nemesis, for as long as planned; ends with everything healed and running."""
+        stopped = asyncio.Event()
+        mix = Mix(random.Random(self._rng.random()))
+        self.result.began_ns = time.monotonic_ns()
+        async with new_session() as session:
+            clients = [self._client(number, session) for number in range(self._plan.clients)]
+            await mix.open_accounts(clients[0])
+            nemesis = Nemesis(self._cluster, random.Random(self._rng.random()), self._happened)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(nemesis.run(stopped))
+                for client in clients:
+                    tasks.create_task(mix.work(client, stopped))
+                await self._wait(stopped)
+        self.result.ended_ns = time.monotonic_ns()
+
+    async def _wait(self, stopped: asyncio.Event) -> None:
+        deadline_s = time.monotonic() + self._plan.seconds
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            await asyncio.sleep(min(left_s, limits.PROGRESS_PERIOD_S))
+            self._progress(
+                f"{len(self.result.history):,} operations, {len(self.result.faults)} faults, "
+                f"{max(left_s - limits.PROGRESS_PERIOD_S, 0):.0f} s left"
+            )
+        stopped.set()
+
+    def _client(self, number: int, session: aiohttp.ClientSession) -> Client:
+        rng = random.Random(self._rng.random())
+        return Client(number, session, self._cluster.endpoints, rng, self._ended)
+
+    def _ended(self, operation: Operation) -> None:
+        self.result.history.append(operation)
+        self._history_file.add(operation)
+
+    def _happened(self, fault: Happened) -> None:
+        self.result.faults.append(fault)
+        self._faults_file.write(msgspec.json.encode(fault) + b"\n")
+        self._progress(f"{fault.kind}: {', '.join(fault.targets)} ({fault.evidence or 'NO EVIDENCE'})")
+
+    async def collect(self) -> tuple[dict[str, Sequence[bytes]], str]:
+        """Every node's own export, once all have the same journal; and the ledger's verifier key."""
+        self._progress("healed; waiting until all nodes agree")
+        for node in self._cluster.nodes.values():
+            await node.start()
+        await self._cluster.until_ready(list(self._cluster.nodes))
+        async with aiohttp.ClientSession() as session:
+            await self._until_equal(session)
+            exports: dict[str, Sequence[bytes]] = {}
+            for node in self._cluster.nodes.values():
+                url = f"{node.http}/v1/ledgers/{LEDGER}/export?consistency=snapshot"
+                async with session.get(url) as answer:
+                    exports[node.id] = (await answer.read()).splitlines()
+            async with session.get(f"{self._cluster.endpoints[0]}/v1/ledgers/{LEDGER}") as answer:
+                return exports, str((await answer.json())["verifier_key"])
+
+    async def _until_equal(self, session: aiohttp.ClientSession) -> None:
+        """Raises TimeoutError."""
+        sizes: list[int] = []
+        try:
+            async with asyncio.timeout(limits.CONVERGE_TIMEOUT_S):
+                while len(sizes) < len(self._cluster.nodes) or len(set(sizes)) > 1:
+                    await asyncio.sleep(limits.POLL_S)
+                    sizes = [await _size(session, endpoint) for endpoint in self._cluster.endpoints]
+        except TimeoutError as error:
+            raise TimeoutError(f"the healed nodes do not agree: journals of {sizes} blocks") from error
+
+    async def stop(self) -> None:
+        self._history_file.close()
+        self._faults_file.close()
+        await self._cluster.stop()
+
+
+async def _size(session: aiohttp.ClientSession, endpoint: str) -> int:
+    async with session.get(f"{endpoint}/v1/ledgers/{LEDGER}?consistency=snapshot") as answer:
+        return int((await answer.json())["size"]) if answer.status == 200 else -1

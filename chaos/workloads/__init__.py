@@ -1,0 +1,1 @@
+"""Clients of the laboratory: what they ask for, and how they write down what they saw."""
