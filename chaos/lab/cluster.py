@@ -13,7 +13,7 @@ from chaos import limits
 from chaos.lab.network import Network
 from chaos.lab.node import Node, Place
 from node import certificates
-from node.checkpoints import create_log_key
+from node.signing_keys import create_log_key
 
 CLUSTER = "chaos"
 _CERTIFICATE_DAYS = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -63,7 +64,7 @@ def digest_not_checked(patch: pytest.MonkeyPatch) -> None:
 
     def trust(self: snapshots.SimulatedSink, snapshot: Snapshot) -> None:
         with_digest: Any = lambda content: Unchecked(snapshot.digest)  # noqa: E731
-        patch.setattr(snapshots.hashlib, "sha256", with_digest)
+        patch.setattr(hashlib, "sha256", with_digest)
         finish(self, snapshot)
 
     patch.setattr(snapshots.SimulatedSink, "finish", trust)
