@@ -1,7 +1,7 @@
 """Two roots for one size: a replica has cosigned what this node's journal does not say.
 
 Either somebody has this replica's key, or it shows others another history, or the journal of one of the two
-was altered on its disk. The signature proves it; it is kept for ever (docs/adr/0007-cosigned-checkpoints.md
+was altered on its disk. The signature proves it; it is kept for ever (docs/adr/0010-cosigned-checkpoints.md
 says what a node does then, and why it neither stops nor goes on as if nothing had happened).
 """
 

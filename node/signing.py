@@ -59,7 +59,7 @@ class Signing:
         self._on_fatal = on_fatal
         self._tasks: list[asyncio.Task[None]] = []
         self._work = asyncio.Event()
-        self._changed: list[asyncio.Future[None]] = []
+        self._changed: set[asyncio.Future[None]] = set()
         machine.on_applied(self._applied)
         replica.on_notice(self._notice)
         self.cosigning.on_change(self._wake)
@@ -85,9 +85,7 @@ class Signing:
         try:
             async with asyncio.timeout(limits.COSIGNATURES_TIMEOUT_S):
                 while (note := self.checkpoints.cosigned(ledger, required, from_size)) is None:
-                    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                    self._changed.append(future)
-                    await future
+                    await self._next_change()
         except TimeoutError:
             return None
         return note
@@ -99,13 +97,19 @@ class Signing:
         try:
             async with asyncio.timeout(timeout_s):
                 while self.checkpoints.cosigners(ledger, sealed.size) < required:
-                    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                    self._changed.append(future)
-                    await future
+                    await self._next_change()
                     note = self.checkpoints.of_seal(ledger, sealed)
         except TimeoutError:
             return None
         return note
+
+    async def _next_change(self) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._changed.add(future)
+        try:
+            await future
+        finally:
+            self._changed.discard(future)
 
     def _applied(self) -> None:
         self.cosigning.applied()
@@ -116,8 +120,7 @@ class Signing:
         self._work.set()
 
     def _wake(self) -> None:
-        woken, self._changed = self._changed, []
-        for future in woken:
+        for future in self._changed:
             if not future.done():
                 future.set_result(None)
 

@@ -1,7 +1,7 @@
 """What a node keeps for ever beside the journal: checkpoints, cosignatures, and contradictions to them.
 
 These rows are the node's own: apply neither reads nor writes them. A checkpoint's row is written and synced
-before anything that is signed over it leaves the node (docs/adr/0007-cosigned-checkpoints.md).
+before anything that is signed over it leaves the node (docs/adr/0010-cosigned-checkpoints.md).
 """
 
 from __future__ import annotations

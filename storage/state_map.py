@@ -7,6 +7,7 @@ from the buckets when the store is opened.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from itertools import groupby
 
@@ -14,6 +15,8 @@ from stele.format.limits import HASH_SIZE_BYTES
 from stele.format.state_map import (
     BITS_PER_LEVEL,
     BUCKET_DEPTH_MIN,
+    BUCKET_PREFIX,
+    BUCKET_SIZE_BYTES_MAX,
     CHILDREN,
     ROW_SIZE_BYTES,
     StateProof,
@@ -27,6 +30,8 @@ from storage.disk import Disk
 from storage.state_tree import StateTree
 
 _SHIFT = 24 - BUCKET_DEPTH_MIN
+
+_sha256 = hashlib.sha256
 
 
 class StateMap:
@@ -49,7 +54,7 @@ class StateMap:
         hashes: list[bytes] = []
         for key, bucket in self._disk.scan(prefix, keys.end_of(prefix)):
             numbers.append(int.from_bytes(key[start:], "big"))
-            hashes.append(node_hash(bucket, BUCKET_DEPTH_MIN))
+            hashes.append(_hash(bucket))
         self._tree.update(numbers, hashes)
 
     def update(
@@ -69,7 +74,7 @@ class StateMap:
             bucket = merge(read(key) or b"" if self._tree.has_rows(number) else b"", list(group))
             write(key, bucket)
             numbers.append(number)
-            hashes.append(node_hash(bucket, BUCKET_DEPTH_MIN))
+            hashes.append(_hash(bucket))
         self._tree.update(numbers, hashes)
 
     def proof(self, key_hash: bytes) -> StateProof:
@@ -103,6 +108,13 @@ def merge(bucket: bytes, rows: list[bytes]) -> bytes:
     by_key = {bucket[i : i + HASH_SIZE_BYTES]: bucket[i : i + ROW_SIZE_BYTES] for i in starts}
     by_key.update((row[:HASH_SIZE_BYTES], row) for row in rows)
     return b"".join(sorted(by_key.values()))
+
+
+def _hash(bucket: bytes) -> bytes:
+    """The node at depth 20 with these rows."""
+    if len(bucket) <= BUCKET_SIZE_BYTES_MAX:
+        return _sha256(BUCKET_PREFIX + bucket).digest()
+    return node_hash(bucket, BUCKET_DEPTH_MIN)
 
 
 def _put(bucket: bytes, row: bytes) -> bytes:

@@ -47,6 +47,7 @@ class StateTree:
         A node is hashed once, when the last change below it is in, so that the cost of a change falls as
         batches grow.
         """
+        sha256, prefix = _sha256, INNER_PREFIX
         following = iter([*numbers[1:], 1 << (BUCKET_DEPTH_MIN + _PAGE_BITS)])
         for number, hashed in zip(numbers, hashes, strict=True):
             differing = number ^ next(following)
@@ -62,13 +63,13 @@ class StateTree:
                     break  # the next change is below the same node
                 group = place >> BITS_PER_LEVEL
                 start = group * _GROUP_SIZE_BYTES
-                hashed = _sha256(INNER_PREFIX + page[start : start + _GROUP_SIZE_BYTES]).digest()
+                hashed = sha256(prefix + page[start : start + _GROUP_SIZE_BYTES]).digest()
                 start = _BETWEEN + group * HASH_SIZE_BYTES
                 page[start : start + HASH_SIZE_BYTES] = hashed
                 differing >>= BITS_PER_LEVEL
                 if not differing:
                     break
-                hashed = _sha256(INNER_PREFIX + page[_BETWEEN:]).digest()
+                hashed = sha256(prefix + page[_BETWEEN:]).digest()
                 number >>= _PAGE_BITS
             else:
                 self.root = hashed

@@ -177,8 +177,10 @@ def test_trust_on_first_use(stele: Stele, ledger: str, alone: Stele) -> None:
     refused(stele("checkpoint", "forget", ledger), 3, "nothing is remembered")
 
 
-def test_a_journal_that_got_shorter_fails_verification(stele: Stele, ledger: str) -> None:
-    """The ledger is deleted and made anew: the same name and key, and another journal."""
+def test_a_ledger_made_anew_under_the_name_of_a_deleted_one_fails_verification(
+    stele: Stele, ledger: str
+) -> None:
+    """It is another log, of another origin, which nobody who trusted the first takes for it."""
     for number in range(3):
         stele("document", "put", ledger, "t", f"k{number}", "{}")
     key = stele("ledger", "show", ledger, "-o", "json").json["verifier_key"]
@@ -190,7 +192,7 @@ def test_a_journal_that_got_shorter_fails_verification(stele: Stele, ledger: str
     stele("document", "put", ledger, "t", "k0", "{}")
     failed = stele("verify", ledger, "--key", key)
     assert failed.code == 6
-    assert failed.err.count(f"demo/{ledger}\n") == 2
+    assert f"demo/{ledger}." in failed.err
     failed = stele("document", "get", ledger, "t", "k0", "--verifier-key", key)
     assert failed.code == 6
 

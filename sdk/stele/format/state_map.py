@@ -29,6 +29,7 @@ BUCKET_ROWS_MAX: Final = 64
 """A bucket with more rows splits into four by the next two bits."""
 
 ROW_SIZE_BYTES: Final = 80
+BUCKET_SIZE_BYTES_MAX: Final = BUCKET_ROWS_MAX * ROW_SIZE_BYTES
 KEY_HASH_BITS: Final = 8 * HASH_SIZE_BYTES
 
 BUCKET_PREFIX: Final = b"\x02"
@@ -91,7 +92,7 @@ def digit(key_hash: bytes, depth: int) -> int:
 
 def is_bucket(rows: bytes, depth: int) -> bool:
     """Whether the node at `depth` with these rows is a bucket."""
-    return depth >= BUCKET_DEPTH_MIN and len(rows) <= BUCKET_ROWS_MAX * ROW_SIZE_BYTES
+    return depth >= BUCKET_DEPTH_MIN and len(rows) <= BUCKET_SIZE_BYTES_MAX
 
 
 def bucket_hash(rows: bytes) -> bytes:
