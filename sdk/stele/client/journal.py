@@ -44,7 +44,8 @@ class Journal(LedgerAccess):
     async def checkpoint(self, *, cosignatures: int | None = None) -> SignedCheckpoint:
         """The newest checkpoint. With a trust policy its signature is checked, it must extend what is
         remembered, and it is remembered. `cosignatures`: wait until so many replicas have cosigned it; by
-        default as many as the policy asks for. Raises VerificationFailed, and Unavailable when they do not come.
+        default as many as the policy asks for. Raises VerificationFailed, and Unavailable when they do not
+        come.
         """
         guard = None if self._trust is None else await self.guard()
         floor = None if guard is None else guard.newest()
