@@ -264,15 +264,20 @@ class DemoCluster:
         return str(json.loads(described)["verifier_key"])
 
     async def _write_policy(self, session: aiohttp.ClientSession, verifier_key: str) -> None:
-        """Whom to trust for the sample ledger: the log's key, and a majority of the replicas'."""
-        wanted = {peer.id for peer in self._peers}
-        keys: dict[str, str] = {}
-        while keys.keys() != wanted:
+        """Whom to trust for the sample ledger: the log's key, and a majority of the voters'."""
+        while True:
+            cluster = json.loads(await self._until_done(session, "GET", "/v1/cluster?consistency=strong"))
+            voters = {member["id"] for member in cluster["members"] if member["voter"]}
             answer = json.loads(await self._until_done(session, "GET", "/v1/cluster/keys"))
-            active = [each for each in answer["replicas"] if each["state"] == "active"]
-            keys = {each["node"]: each["verifier_keys"][0] for each in active}
+            keys = {
+                each["node"]: each["verifier_keys"][0]
+                for each in answer["replicas"]
+                if each["state"] == "active" and each["node"] in voters
+            }
+            if keys.keys() == voters:
+                break
             await asyncio.sleep(0.05)
-        text = policy_text(verifier_key, keys, required=len(wanted) // 2 + 1)
+        text = policy_text(verifier_key, keys, required=len(voters) // 2 + 1)
         _replace_file(self._policy_file, text)
 
     async def _until_done(

@@ -13,7 +13,7 @@ from stele.format.block import parse_header
 from stele.format.merkle import leaf_hash
 from stele.format.state_map import StateProof
 from stele.verify.state_map import StateRow, place_of, verify_state
-from storage import limits
+from storage import directory, limits
 from storage.errors import InvariantBroken, NotSealed
 from tests.storage.driver import LEDGER, Driver, committed, refused
 
@@ -197,7 +197,7 @@ def test_a_changed_bucket_stops_the_next_start(driver: Driver, tmp_path: Path) -
     write(driver, "a", "b")
     driver.one(driver.seal())
     driver.store.close()
-    engine = Engine(driver.path)
+    engine = Engine(driver.path / directory.STORE)
     key, rows = next(engine.scan(b"S", b"T"))
     batch = Batch()
     batch.put(key, rows[:40] + b"\xff" + rows[41:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import subprocess
 import sys
@@ -110,7 +111,9 @@ def test_what_this_node_signed_is_kept(leader: Driver, tmp_path: Path) -> None:
         follower.store.machine.apply(follower.store.machine.applied_index + 1, entry)
     for size in (7, 50):
         keep_note(follower, size, note(follower.store, size))
-    kept = Cosignature(number_of(follower), 50, b"\x01\x02\x03\x04", "test/n1", "a line")
+    key_id = bytes(range(4))
+    line = f"\u2014 test/n1 {base64.b64encode(key_id + bytes(72)).decode()}\n"
+    kept = Cosignature(number_of(follower), 50, key_id, "test/n1", line)
     follower.store.checkpoints.keep_cosignatures([kept])
     follower.store.checkpoints.keep_cosigner_keys("the follower's key")
     leader.store.checkpoints.keep_cosigner_keys("the leader's key")
