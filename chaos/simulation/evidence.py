@@ -50,8 +50,8 @@ class Server(Protocol):
 class _LogEnd(NamedTuple):
     """Compared as votes compare logs (thesis section 3.6.1)."""
 
-    term: int
-    index: int
+    last_term: int
+    last_index: int
 
 
 class Evidence:
@@ -81,7 +81,7 @@ class Evidence:
         elif isinstance(message, VoteResponse) and message.granted:
             self._check_vote(source, message.term, target, term, voted_for)
         elif isinstance(message, AppendResponse) and message.accepted and message.term == term:
-            last_index = _log_end(rows).index
+            last_index = _log_end(rows).last_index
             if message.log_index > last_index:
                 raise Violation(f"{source} acknowledges {message.log_index}; its disk ends at {last_index}")
 
@@ -148,7 +148,7 @@ class Evidence:
     def check_applied(self, node_id: str, index: int) -> None:
         """Raises Violation when a node applies what is not on its own disk: a restart would find a state
         machine that is ahead of the log."""
-        last_index = _log_end(self._rows(node_id)).index
+        last_index = _log_end(self._rows(node_id)).last_index
         if index > last_index:
             raise Violation(f"{node_id} applies entry {index}; its disk ends at {last_index}")
 

@@ -97,15 +97,15 @@ class Operators:
     def _try_promotion(self, node_id: str, tries: int) -> None:
         member = self._membership().get(node_id)
         if tries and not self._world.healed and (member is None or not member.voter):
-            told = _Told(self._world.counts, "promoted")
-            self._ask_leaders(lambda core: core.promote(node_id, told))
+            self._ask_leaders(partial(self._give_a_vote, node_id))
             self._promote_soon(node_id, tries - 1)
 
     def _promote(self) -> None:
         for learner in self._membership().learners:
-            self._ask_leaders(
-                lambda core, each=learner.id: core.promote(each, _Told(self._world.counts, "promoted"))
-            )
+            self._ask_leaders(partial(self._give_a_vote, learner.id))
+
+    def _give_a_vote(self, node_id: str, core: RaftCore) -> None:
+        core.promote(node_id, _Told(self._world.counts, "promoted"))
 
     def _remove(self) -> None:
         membership = self._membership()
