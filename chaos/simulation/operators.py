@@ -111,8 +111,15 @@ class Operators:
         membership = self._membership()
         if membership.members and len(membership.voters) > _VOTERS_MIN:
             removed = self._rng.choice(membership.members).id
-            told = _Told(self._world.counts, "removed")
-            self._ask_leaders(lambda core: core.remove(removed, told))
+            self._ask_leaders(partial(self._take_away, removed))
+
+    def _take_away(self, node_id: str, core: RaftCore) -> None:
+        """Not while another voter has lost its disk: one that lives less could be one too few for ever, as no
+        majority of the rest would be left to make the change."""
+        for each in core.membership.voters:
+            if each.id != node_id and each.incarnation not in (b"", self._world.node(each.id).incarnation):
+                return
+        core.remove(node_id, _Told(self._world.counts, "removed"))
 
     def _replace(self) -> None:
         """Everything at once; all but one is refused, or must wait."""
