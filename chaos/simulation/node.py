@@ -235,7 +235,7 @@ class SimulatedNode:
     def greet(self, sender: SimulatedNode) -> None:
         """`sender` opens a connection and says which server it is."""
         core, life = self.core, sender.life
-        if core is None:
+        if core is None or sender.core is None:
             return
 
         def hear() -> None:
