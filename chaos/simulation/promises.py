@@ -21,7 +21,7 @@ from consensus.membership import Membership
 from consensus.raft_core import RaftCore
 from consensus.record import Kind, kind_of, payload_of
 from consensus.snapshot import Snapshot
-from storage.commands import Command, Transact, decode_group
+from storage.commands import Command, DropLedger, Transact, decode_group
 from storage.machine import LedgerMachine
 from storage.outcomes import Committed, LedgerChanged, Outcome
 
@@ -218,6 +218,9 @@ class Promises:
         for command, outcome, wanted in zip(commands, outcomes, expected, strict=True):
             if _answer(outcome) != wanted:
                 raise Violation(f"entry {index}: {outcome}, but the model says {wanted}")
+            if isinstance(command, DropLedger) and isinstance(outcome, LedgerChanged):
+                # A ledger that is made again under the name knows nothing of the former one's keys.
+                self._revisions = {key: tx for key, tx in self._revisions.items() if key[0] != command.ledger}
             if isinstance(command, Transact) and command.idempotency_key and isinstance(outcome, Committed):
                 key = command.ledger, command.idempotency_key
                 if self._revisions.setdefault(key, outcome.tx) != outcome.tx:
