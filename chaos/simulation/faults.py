@@ -73,7 +73,7 @@ class Weather:
             late_rate=rng.choice((0.0, 0.02, 0.1)),
             in_order=rng.random() < 0.5,
             faults_per_s=rng.choice((0.5, 2.0, 4.0, 8.0)),
-            weights=tuple(rng.choice((0.0, 1.0, 3.0)) for _ in FAULTS),
+            weights=tuple(rng.choice((0.0, 0.0, 0.0, 1.0, 3.0)) for _ in FAULTS),
             aim_at_leader=rng.choice((0.0, 0.6, 0.9)),
             restart_s_max=rng.choice((0.03, 0.2, 1.0)),
             writers=rng.choice((2, 4, 10)),

@@ -246,12 +246,13 @@ class SimulatedNode:
     def greet(self, sender: SimulatedNode) -> None:
         """`sender` opens a connection and says which server it is."""
         core, life = self.core, sender.life
-        if core is not None:
+        if core is None or sender.core is None:
+            return
 
-            def hear() -> None:
-                self._heard(core, sender, life)
+        def hear() -> None:
+            self._heard(core, sender, life)
 
-            self._put(core, hear)
+        self._put(core, hear)
 
     def _heard(self, core: RaftCore, sender: SimulatedNode, life: int) -> bool:
         """Whether what `sender` said in that life is still heard: a connection replaces those before."""

@@ -97,21 +97,29 @@ class Operators:
     def _try_promotion(self, node_id: str, tries: int) -> None:
         member = self._membership().get(node_id)
         if tries and not self._world.healed and (member is None or not member.voter):
-            told = _Told(self._world.counts, "promoted")
-            self._ask_leaders(lambda core: core.promote(node_id, told))
+            self._ask_leaders(partial(self._give_a_vote, node_id))
             self._promote_soon(node_id, tries - 1)
 
     def _promote(self) -> None:
         for learner in self._membership().learners:
-            told = _Told(self._world.counts, "promoted")
-            self._ask_leaders(partial(RaftCore.promote, member_id=learner.id, completion=told))
+            self._ask_leaders(partial(self._give_a_vote, learner.id))
+
+    def _give_a_vote(self, node_id: str, core: RaftCore) -> None:
+        core.promote(node_id, _Told(self._world.counts, "promoted"))
 
     def _remove(self) -> None:
         membership = self._membership()
         if membership.members and len(membership.voters) > _VOTERS_MIN:
             removed = self._rng.choice(membership.members).id
-            told = _Told(self._world.counts, "removed")
-            self._ask_leaders(lambda core: core.remove(removed, told))
+            self._ask_leaders(partial(self._take_away, removed))
+
+    def _take_away(self, node_id: str, core: RaftCore) -> None:
+        """Not while another voter has lost its disk: one that lives less could be one too few for ever, as no
+        majority of the rest would be left to make the change."""
+        for each in core.membership.voters:
+            if each.id != node_id and each.incarnation not in (b"", self._world.node(each.id).incarnation):
+                return
+        core.remove(node_id, _Told(self._world.counts, "removed"))
 
     def _replace(self) -> None:
         """Everything at once; all but one is refused, or must wait."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from chaos.simulation.disk import STATE, Row, SimulatedDisk
@@ -21,7 +22,7 @@ from consensus.membership import Membership
 from consensus.raft_core import RaftCore
 from consensus.record import Kind, kind_of, payload_of
 from consensus.snapshot import Snapshot
-from storage.commands import Command, Transact, decode_group
+from storage.commands import Command, DropLedger, Transact, decode_group
 from storage.machine import LedgerMachine
 from storage.outcomes import Committed, LedgerChanged, Outcome
 
@@ -54,7 +55,7 @@ class Promises:
         self._terms_before: dict[bytes, int | None] = {}
         self._seen: dict[str, tuple[int, int]] = {}
         self.memberships = 0
-        self._membership: Membership | None = None
+        self._memberships: dict[int, Membership] = {}
         self._revisions: dict[tuple[str, str], bytes] = {}
 
     # Raft.
@@ -176,20 +177,18 @@ class Promises:
                 raise Violation(f"{core.node_id} {what} has another entry {index} than was committed")
 
     def _check_membership(self, index: int, new: Membership) -> None:
-        """Thesis section 4.1: one server at a time; and an id that was removed is never used again."""
-        old, self._membership = self._membership, new
-        self.memberships += 1
-        if old is None:
-            return
-        changed = {each for each in old.members if each not in new.members}
-        changed |= {each for each in new.members if each not in old.members}
-        if len({each.id for each in changed}) != 1 or len(old.voter_ids ^ new.voter_ids) > 1:
-            raise Violation(f"membership entry {index} changes {sorted(each.id for each in changed)} at once")
-        gone = set(old.retired) | (old.ids - new.ids)
-        if not gone <= set(new.retired) or new.ids & gone:
-            raise Violation(f"membership entry {index} forgets whose id is not to be used again")
+        """Thesis section 4.1: one server at a time; and an id that was removed is never used again.
 
-    # The state machine.
+        Indexes do not come in order: the first node that is seen to have committed an entry may have begun
+        behind it, with a snapshot.
+        """
+        self._memberships[index] = new
+        self.memberships += 1
+        indexes = sorted(self._memberships)
+        place = indexes.index(index)
+        for earlier, later in pairwise(indexes[max(place - 1, 0) : place + 2]):
+            if all(between in self.committed for between in range(earlier, later)):
+                _check_one_change(later, self._memberships[earlier], self._memberships[later])
 
     def check_applied(
         self,
@@ -218,6 +217,9 @@ class Promises:
         for command, outcome, wanted in zip(commands, outcomes, expected, strict=True):
             if _answer(outcome) != wanted:
                 raise Violation(f"entry {index}: {outcome}, but the model says {wanted}")
+            if isinstance(command, DropLedger) and isinstance(outcome, LedgerChanged):
+                # A ledger that is made again under the name knows nothing of the former one's keys.
+                self._revisions = {key: tx for key, tx in self._revisions.items() if key[0] != command.ledger}
             if isinstance(command, Transact) and command.idempotency_key and isinstance(outcome, Committed):
                 key = command.ledger, command.idempotency_key
                 if self._revisions.setdefault(key, outcome.tx) != outcome.tx:
@@ -276,3 +278,13 @@ def state_hash(machine: LedgerMachine) -> bytes:
         tables = sorted((each.id, each.active, each.last_seq) for each in state.tables.values())
         digest.update(repr((name, state.row, state.end_row(), state.last_at, tables)).encode())
     return digest.digest()
+
+
+def _check_one_change(index: int, old: Membership, new: Membership) -> None:
+    changed = {each for each in old.members if each not in new.members}
+    changed |= {each for each in new.members if each not in old.members}
+    if len({each.id for each in changed}) != 1 or len(old.voter_ids ^ new.voter_ids) > 1:
+        raise Violation(f"membership entry {index} changes {sorted(each.id for each in changed)} at once")
+    gone = set(old.retired) | (old.ids - new.ids)
+    if not gone <= set(new.retired) or new.ids & gone:
+        raise Violation(f"membership entry {index} forgets whose id is not to be used again")

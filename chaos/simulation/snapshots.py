@@ -25,6 +25,11 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[list[Row], list[Row]]).decode
 
 
+def is_as_sent(content: bytes, snapshot: Snapshot) -> bool:
+    """Whether what was received is the snapshot that was announced."""
+    return hashlib.sha256(content).digest() == snapshot.digest
+
+
 class SimulatedSource:
     """Snapshots of one node's disk."""
 
@@ -99,7 +104,7 @@ class SimulatedSink:
         def checked() -> None:
             if not self._checking or self._kept is not kept:
                 return
-            if hashlib.sha256(kept).digest() == snapshot.digest:
+            if is_as_sent(kept, snapshot):
                 self._on_received(snapshot)
             else:
                 self.forget()

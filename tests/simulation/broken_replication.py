@@ -254,11 +254,11 @@ def applied_before_synced(patch: pytest.MonkeyPatch) -> None:
 def checksums_ignored(patch: pytest.MonkeyPatch) -> None:
     """F12: a damaged record is taken for a good one."""
 
-    def unchecked(each: bytes) -> record.Header:
+    def trust(each: bytes) -> record.Header:
         _, index, term, _ = record._HEADER.unpack_from(each)
         return record.Header(index, term, record.kind_of(each))
 
-    patch.setattr(record, "check", unchecked)
+    patch.setattr(record, "check", trust)
 
 
 def proposer_of_another_entry_is_told(patch: pytest.MonkeyPatch) -> None:

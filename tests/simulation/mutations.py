@@ -13,6 +13,7 @@ import pytest
 
 from consensus.messages import VoteResponse
 from tests.consensus import (
+    test_changes,
     test_defects,
     test_elections,
     test_pre_vote,
@@ -153,15 +154,50 @@ MUTATIONS = [
     Mutation("F9: two changes at once", membership.two_changes_at_once),
     Mutation("F9: a change before the no-op", membership.change_before_the_no_op),
     Mutation("F9: two votes in one change", membership.two_votes_in_one_change),
-    Mutation("a membership is used when it is committed", membership.membership_used_when_committed),
-    Mutation("a membership is not taken back", membership.membership_not_taken_back),
-    Mutation("learners are counted", membership.learners_are_counted),
+    Mutation(
+        "a membership is used when it is committed",
+        membership.membership_used_when_committed,
+        test=test_changes.test_a_change_that_another_leader_overwrites_is_forgotten,
+    ),
+    Mutation(
+        "a membership is not taken back",
+        membership.membership_not_taken_back,
+        test=test_changes.test_a_change_that_another_leader_overwrites_is_forgotten,
+    ),
+    Mutation(
+        "learners are counted",
+        membership.learners_are_counted,
+        test=test_changes.test_the_leadership_goes_to_voters_only,
+    ),
     Mutation("ids are used again", membership.ids_are_used_again),
-    Mutation("a lost disk keeps its vote", membership.lost_disk_keeps_its_vote),
+    Mutation(
+        "a lost disk keeps its vote",
+        membership.lost_disk_keeps_its_vote,
+        test=test_changes.test_a_lost_disk_is_not_counted_and_comes_back_by_itself,
+    ),
     Mutation("incarnations are not checked", membership.incarnations_are_not_checked),
     Mutation("a server without its disk counts itself", membership.disk_lost_and_still_a_voter),
     Mutation("the first leader has a majority only", membership.first_leader_by_majority),
-    Mutation("a new disk is believed to hold what the former held", membership.match_of_the_former_disk),
+    Mutation(
+        "a new disk is believed to hold what the former held",
+        membership.match_of_the_former_disk,
+        test=test_changes.test_a_lost_disk_is_not_counted_and_comes_back_by_itself,
+    ),
+    Mutation(
+        "a vote for who lacks the log",
+        membership.promoted_unready,
+        test=test_changes.test_a_learner_is_promoted_when_it_has_caught_up,
+    ),
+    Mutation(
+        "a removed leader stays",
+        membership.removed_leader_stays,
+        test=test_changes.test_a_leader_that_removes_itself_hands_over_once_that_is_committed,
+    ),
+    Mutation(
+        "the leadership goes to a learner",
+        membership.transfer_to_a_learner,
+        test=test_changes.test_the_leadership_goes_to_voters_only,
+    ),
     Mutation("F1: a chunk acknowledges the log", snapshots.chunk_acknowledges_the_log),
     Mutation("F4: a snapshot takes the log's tail", snapshots.tail_thrown_away),
     Mutation("F5: a snapshot below the commit index", snapshots.older_than_the_commit),
