@@ -56,9 +56,13 @@ class Checkpoints:
     def verifier_key(self, ledger: str) -> str:
         return self._signer(ledger).verifier_key()
 
+    def size(self, ledger: str) -> int:
+        """Blocks that the newest checkpoint covers. Raises LedgerUnknown."""
+        return self._store.journal(ledger).size
+
     def current(self, ledger: str) -> str:
         """The signed note for the ledger's present size. Raises LedgerUnknown."""
-        return self._at(ledger, self._store.journal(ledger).size)[2]
+        return self._at(ledger, self.size(ledger))[2]
 
     def covering(self, ledger: str, seq: int) -> tuple[int, str]:
         """(size, note) of a checkpoint that covers block `seq`: the newest one signed, if it does."""

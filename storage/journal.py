@@ -94,6 +94,10 @@ class Journal:
             raise BlockUnknown(old_size - 1, new_size)
         return self._state.tree.consistency(old_size, new_size)
 
+    def tile(self, level: int, index: int, width: int) -> bytes:
+        """The first `width` hashes of a tile (C2SP tlog-tiles), all of which must exist."""
+        return self._state.tree.tile(level, index, width)
+
     def seq_at(self, at: int) -> int | None:
         """The newest block committed at or before `at` (microseconds since the epoch). Block times
         never go back, so a binary search finds it."""

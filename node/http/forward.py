@@ -117,6 +117,8 @@ class Forwarder:
             (name, value) for name, value in call.request.headers.items() if name.lower() not in _NOT_PASSED
         )
         headers[FORWARDED] = self._node_id
+        # The answer is passed on as it comes, and its encoding is not: Content-Encoding is of one hop here.
+        headers["Accept-Encoding"] = "identity"
         headers["X-Request-Id"] = call.request_id
         return headers
 

@@ -43,6 +43,7 @@ CATALOGUE: dict[str, Kind] = {
     "table-unknown": Kind(404, "There is no such table"),
     "not-found": Kind(404, "There is no such document or revision"),
     "block-unknown": Kind(404, "There is no such block"),
+    "tile-unknown": Kind(404, "There is no such tile"),
     "method-not-allowed": Kind(405, "This address does not know the method"),
     "deletion-protected": Kind(409, "The ledger is protected against deletion"),
     "condition-failed": Kind(409, "What the transaction relies on has changed"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from node.http import bulk, cluster, documents, journal, ledgers, operations, tables, transactions
+from node.http import bulk, cluster, documents, journal, ledgers, operations, tables, tiles, transactions
 from node.http.route import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -10,6 +10,7 @@ ROUTES: tuple[Route, ...] = (
     *transactions.ROUTES,
     *bulk.ROUTES,
     *journal.ROUTES,
+    *tiles.ROUTES,
     *tables.ROUTES,
     *ledgers.ROUTES,
     *cluster.ROUTES,
