@@ -24,12 +24,12 @@ from stele.format.tiles import TilePlace, entry_bundle, parse_tile_level, parse_
 )
 def test_places(index: int, width: int, text: str) -> None:
     assert str(TilePlace(index, width)) == text
-    assert parse_tile_place(text) == (index, width)
+    assert parse_tile_place(text) == TilePlace(index, width)
 
 
 @given(st.integers(0, (TREE_SIZE_MAX >> 8) - 1), st.integers(1, 256))
 def test_every_place_has_one_address(index: int, width: int) -> None:
-    assert parse_tile_place(str(TilePlace(index, width))) == (index, width)
+    assert parse_tile_place(str(TilePlace(index, width))) == TilePlace(index, width)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def claims(node: ServedNode) -> list[dict[str, Any]]:
     base = "/v1/ledgers/outside"
     key = node.ask("GET", base).json["verifier_key"]
     checkpoint = node.ask("GET", f"{base}/tlog/checkpoint").body.decode()
-    found = []
+    found: list[dict[str, Any]] = []
     for tile in ("000", f"001.p/{BLOCKS - 256}"):
         bundle = node.ask("GET", f"{base}/tlog/tile/entries/{tile}").body
         while bundle:

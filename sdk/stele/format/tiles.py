@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from stele.format.errors import InvalidTile
 from stele.format.limits import TREE_SIZE_MAX
@@ -24,7 +24,8 @@ _LEVEL = re.compile("0|[1-9][0-9]?")
 _PLACE = re.compile(r"((?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
 
 
-class TilePlace(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class TilePlace:
     """Which tile of its level, and how many hashes (or entries) of it: 256 of a full one, else fewer."""
 
     index: int
