@@ -94,6 +94,12 @@ class RaftCore(RaftRules):
             raise NotLeader(self.leader_id)
         self.reads.add(completion)
 
+    def compact_to(self, index: int) -> None:
+        """Have the log end its past behind `index` as soon as every member holds and this one has applied a
+        later payload. Remembered until then, not over a restart."""
+        self._check_running()
+        self._unwanted_index = max(self._unwanted_index, index)
+
     def peer_connected(self, peer_id: str) -> None:
         """Messages to `peer_id` have a way again; what was sent on the last one may be lost."""
         node = self._nodes[peer_id]

@@ -43,6 +43,7 @@ class RaftRules(Elections):
         self._machine = state_machine
         self._stopped = False
         self._retain_index = 0
+        self._unwanted_index = 0
         self._no_op_index = 0
         self._transfer: Transfer | None = None
         super().__init__(node_id, member_ids, log=log, timing=timing, clock=clock, rng=rng)
@@ -250,8 +251,12 @@ class RaftRules(Elections):
 
         There are no snapshots: a member that is down keeps the log of the others growing.
         """
-        index = min(self._retain_index, self.applied_index) - limits.LOG_RETAINED_ENTRIES
-        if index - self._log.first_index < limits.LOG_COMPACTION_STEP_ENTRIES:
+        held = min(self._retain_index, self.applied_index)
+        index = held - limits.LOG_RETAINED_ENTRIES
+        unwanted = min(held, self._unwanted_index + 1)
+        if unwanted > self._log.first_index:
+            index = max(index, unwanted)
+        elif index - self._log.first_index < limits.LOG_COMPACTION_STEP_ENTRIES:
             return
         # Entries behind the last one applied to the state machine may be needed again after a crash.
         index = min(index, self._machine.applied_index)

@@ -27,6 +27,7 @@ from node.applied import AnnouncingMachine
 from node.checkpoints import Checkpoints, load_log_key
 from node.committer import Committer
 from node.config import Config
+from node.erasing import Erasing
 from node.http.answers import encode
 from node.http.forward import Forwarder
 from node.http.openapi import build_document
@@ -81,6 +82,7 @@ class Node:
                 timeout_s=config.commit_timeout_s,
                 on_group=metrics.group,
             )
+            stamps = Stamps()
             self.services = Services(
                 config=config,
                 store=store,
@@ -89,7 +91,8 @@ class Node:
                 reads=Reads(replica, store, machine),
                 checkpoints=Checkpoints(store, config.cluster, log_key),
                 forwarder=Forwarder(config.node_id, {peer.id: peer.http_url for peer in config.peers}),
-                stamps=Stamps(),
+                stamps=stamps,
+                erasing=Erasing(store, replica, committer, stamps, self._on_fatal),
                 metrics=metrics,
                 openapi_document=encode(build_document(ROUTES, version=node.__version__)),
             )
@@ -98,6 +101,7 @@ class Node:
             store.close()
             raise
         metrics.registry.register(Readings(lambda: node_readings(replica, committer, store)))
+        self.services.erasing.start()
         replica.on_leadership(lambda leads: _log.info("leadership", leads=leads))
         try:
             await self._serve_http()
@@ -141,6 +145,7 @@ class Node:
         services = self.services
         if self._runner is not None:
             await self._runner.cleanup()
+        await services.erasing.stop()
         await services.committer.close(limits.SHUTDOWN_COMMITS_TIMEOUT_S)
         await services.forwarder.close()
         await services.replica.stop()

@@ -115,6 +115,9 @@ class Config:
         Commands that may wait for group commit before new ones are refused.
     entries_in_flight_max
         Raft entries proposed and not applied yet.
+    allow_erasure
+        Let POST …/erasures remove the content of revisions for good. Anybody who reaches the API can then
+        do it, as this version has no authentication; the same on every node.
     log_level
         What to log on stderr, as JSON lines.
     """
@@ -145,6 +148,7 @@ class Config:
     commit_timeout_s: float = limits.COMMIT_TIMEOUT_S
     pending_commands_max: int = limits.PENDING_COMMANDS_MAX
     entries_in_flight_max: int = limits.ENTRIES_IN_FLIGHT_MAX
+    allow_erasure: Annotated[bool, Parameter(negative="")] = False
     log_level: LogLevel = "info"
 
     def __post_init__(self) -> None:

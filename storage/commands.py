@@ -95,7 +95,26 @@ class Transact(msgspec.Struct, array_like=True, frozen=True, tag="transact"):
     bulk_line: int | None = None
 
 
-Command = CreateLedger | SetLedger | DropLedger | CreateTable | DropTable | Transact
+class Erase(msgspec.Struct, array_like=True, frozen=True, tag="erase"):
+    """Removes payload and salt of revisions of one document; `versions` None: of all that it has.
+
+    `table` is a table's name, or an id `name@number`, which also reaches a table whose name another one
+    has now.
+    """
+
+    ledger: str
+    table: str
+    key: str
+    versions: tuple[int, ...] | None
+    reason: str
+    tx: bytes
+    at: int
+    by: str
+    idempotency_key: str | None = None
+    request_digest: bytes = b""
+
+
+Command = CreateLedger | SetLedger | DropLedger | CreateTable | DropTable | Transact | Erase
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Command])

@@ -8,6 +8,7 @@ Raft batch makes every earlier, unsynced apply batch durable too.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from rocksdict import (
     AccessType,
     BlockBasedIndexType,
     BlockBasedOptions,
+    BottommostLevelCompaction,
     Cache,
+    CompactOptions,
     DBCompressionType,
     DBRecoveryMode,
     Options,
@@ -26,9 +29,10 @@ from rocksdict import (
 )
 
 from storage import disk, limits
-from storage.errors import StorageFailed, StoreInUse
+from storage.errors import FilesRemain, StorageFailed, StoreInUse
 
 RAFT_FAMILY = "raft"
+_FILES_POLL_S = 0.02
 
 
 class Batch:
@@ -88,6 +92,7 @@ class Engine:
 
         Raises `StoreInUse` when another process holds it, `StorageFailed` when it cannot be opened.
         """
+        self._path = path
         cache = Cache(limits.BLOCK_CACHE_SIZE_BYTES)
         self._options = _options(limits.WRITE_BUFFER_SIZE_BYTES, cache)
         families = {RAFT_FAMILY: _options(limits.RAFT_WRITE_BUFFER_SIZE_BYTES, cache)}
@@ -141,6 +146,37 @@ class Engine:
             self._raft.flush()
         except Exception as error:
             raise StorageFailed(f"cannot flush: {error}") from error
+
+    def rewrite(self, ranges: Sequence[tuple[bytes, bytes]]) -> None:
+        """Leaves nothing in the files of what was overwritten or deleted among the rows of some ranges
+        (start <= key < end), and in the Raft log.
+
+        Waits until the files that held it are gone, the write-ahead log's too. May take seconds, and may
+        run on a thread of its own beside the reads and writes of another. Raises `StorageFailed`, and
+        `FilesRemain`.
+        """
+        old_files = [path for path in self._path.iterdir() if path.suffix in (".log", ".sst")]
+        options = CompactOptions()
+        # The lowest level too: by default RocksDB leaves its files alone when nothing above them overlaps.
+        options.set_bottommost_level_compaction(BottommostLevelCompaction.force())
+        options.set_exclusive_manual_compaction(False)
+        self.flush()
+        try:
+            for start, end in ranges:
+                self._database.compact_range(start, end, options)
+            self._raft.compact_range(None, None, options)
+        except Exception as error:
+            raise StorageFailed(f"cannot compact: {error}") from error
+        deadline = time.monotonic() + limits.ERASURE_FILES_TIMEOUT_S
+        while left := self._left_over(old_files):
+            if time.monotonic() > deadline:
+                raise FilesRemain(f"files that are not needed any more stay: {', '.join(left)}")
+            time.sleep(_FILES_POLL_S)
+
+    def _left_over(self, old_files: list[Path]) -> list[str]:
+        """Those that still exist, and are not files that hold what is current."""
+        live = {str(file["name"]).lstrip("/") for file in self._database.live_files()}
+        return [path.name for path in old_files if path.name not in live and path.exists()]
 
     def close(self) -> None:
         """Closes the database. RocksDB gives its lock back only once nothing refers to it any more,

@@ -13,6 +13,7 @@
     R ledger | number                        ring of refused transactions
     F ledger | transaction id                refused transactions
     K ledger | size                          signed checkpoints
+    E ledger | seq                           erasures, and how far this node is with each
 
 Numbers are big-endian so that byte order is number order, `~` is the complement so that newer comes
 first. A document key cannot hold a zero byte, so that `key 00` is prefix-free (stele.format.names).
@@ -28,7 +29,7 @@ FORMAT = b"Mformat"
 NEXT_LEDGER = b"Mnext-ledger"
 
 LEDGERS = b"L"
-PER_LEDGER_KINDS = b"JBTUCDXIRFK"
+PER_LEDGER_KINDS = b"JBTUCDXIRFKE"
 EVERYTHING = (b"", b"\xff")
 
 _U64_MAX = (1 << 64) - 1
@@ -113,3 +114,7 @@ def refusal(number: int, tx: bytes) -> bytes:
 
 def checkpoint(number: int, size: int) -> bytes:
     return _ledger_u64(b"K", number, size)
+
+
+def erasure(number: int, seq: int) -> bytes:
+    return _ledger_u64(b"E", number, seq)

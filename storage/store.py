@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
+from stele.format.erasure import Erasure, parse_erasure
 from storage import keys, rows
 from storage.engine import Batch, Engine, RaftRows
 from storage.errors import BlockUnknown, FormatUnknown, LedgerUnknown
@@ -26,6 +31,25 @@ class LedgerInfo(NamedTuple):
     size: int
     created_at: int
     deletion_protection: bool
+
+
+class ErasureInfo(NamedTuple):
+    """An erasure: its block, what it names, its Raft entry, and when this node was done with it (microseconds
+    since the epoch; 0 before)."""
+
+    block: rows.StoredBlock
+    erasure: Erasure
+    index: int
+    completed_at: int
+
+
+class PendingErasure(NamedTuple):
+    """An erasure that this node still has to complete."""
+
+    ledger: str
+    ledger_id: bytes
+    seq: int
+    row: rows.ErasureRow
 
 
 class Store:
@@ -100,6 +124,47 @@ class Store:
             return Committed(rows.U64.unpack(stored)[0], 0, tx, ())
         refused = self._engine.get(keys.refusal(state.number, tx))
         return None if refused is None else rows.decode_refusal(refused)
+
+    def erasure(self, ledger: str, seq: int) -> ErasureInfo | None:
+        """The erasure that block `seq` is, None when it is none. Raises `LedgerUnknown`, `BlockUnknown`."""
+        state = self._state(ledger)
+        block = self.journal(ledger).block(seq)
+        stored = self._engine.get(keys.erasure(state.number, seq))
+        if stored is None:
+            return None
+        row = rows.decode_erasure(stored)
+        return ErasureInfo(block, parse_erasure(block.information), row.index, row.completed_at)
+
+    def pending_erasures(self) -> list[PendingErasure]:
+        """Those that this node has not completed, of all ledgers."""
+        ledgers = self.machine.ledgers.values()
+        return [
+            PendingErasure(state.name, state.row.id, seq, row)
+            for state in ledgers
+            for seq, row in state.erasures.items()
+        ]
+
+    def rewriting(self, erasures: Iterable[PendingErasure]) -> Callable[[], None]:
+        """What leaves nothing of these erasures in this node's files. It may take seconds, may run on a
+        thread of its own, and raises `StorageFailed` and `FilesRemain` (see `Engine.rewrite`)."""
+        ranges: list[tuple[bytes, bytes]] = []
+        for erasure in erasures:
+            number = self._state(erasure.ledger).number
+            answers = keys.of_ledger(b"I", number)
+            stem = keys.revisions_of_table(number, erasure.row.table) + erasure.row.key.encode() + b"\0"
+            ranges += [(stem, keys.end_of(stem)), (answers, keys.end_of(answers))]
+        return partial(self._engine.rewrite, list(dict.fromkeys(ranges)))
+
+    def complete_erasure(self, erasure: PendingErasure, at: int) -> None:
+        """Remembers that nothing of what was erased is left here, at `at` microseconds since the epoch."""
+        state = self.machine.ledgers.get(erasure.ledger)
+        if state is None or state.row.id != erasure.ledger_id:
+            return  # Dropped meanwhile, and its erasures with it.
+        batch = Batch()
+        row = msgspec.structs.replace(erasure.row, completed_at=at)
+        batch.put(keys.erasure(state.number, erasure.seq), rows.encode(row))
+        self._engine.write(batch, sync=True)
+        state.erasures.pop(erasure.seq, None)
 
     def save_checkpoint(self, ledger: str, size: int, note: str) -> None:
         """Keeps a signed checkpoint; every one ever issued is kept (DESIGN.md section 2)."""

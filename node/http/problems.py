@@ -37,6 +37,7 @@ CATALOGUE: dict[str, Kind] = {
     "unknown-parameter": Kind(400, "A query parameter that does not exist"),
     "invalid-header": Kind(400, "A header with a wrong value"),
     "bad-precondition": Kind(400, "A precondition that cannot be understood"),
+    "erasure-not-allowed": Kind(403, "This cluster does not allow erasure"),
     "cross-origin": Kind(403, "A web page of another site may not use this API"),
     "route-unknown": Kind(404, "There is nothing at this address"),
     "ledger-unknown": Kind(404, "There is no such ledger"),
@@ -47,12 +48,15 @@ CATALOGUE: dict[str, Kind] = {
     "method-not-allowed": Kind(405, "This address does not know the method"),
     "deletion-protected": Kind(409, "The ledger is protected against deletion"),
     "condition-failed": Kind(409, "What the transaction relies on has changed"),
+    "already-erased": Kind(409, "Nothing is left to erase"),
     "ledger-limit": Kind(409, "The cluster holds as many ledgers as it may"),
     "gone": Kind(410, "The document was deleted; its history stays readable"),
+    "erased": Kind(410, "The content was erased"),
     "table-dropped": Kind(410, "The table was dropped; its history stays readable"),
     "version-mismatch": Kind(412, "The document is at another version"),
     "body-too-large": Kind(413, "The body is larger than allowed"),
     "invalid-field": Kind(422, "A member of the body with a wrong value"),
+    "erasure-too-large": Kind(422, "The erasure is larger than allowed"),
     "unsupported": Kind(422, "This server does not support what was asked for"),
     "idempotency-key-reused": Kind(422, "The Idempotency-Key belongs to another request"),
     "internal-error": Kind(500, "The server failed"),
@@ -80,6 +84,7 @@ class ProblemDocument(msgspec.Struct, kw_only=True, omit_defaults=True, rename={
     tx: str | UnsetType = UNSET
     current_version: int | UnsetType = UNSET
     condition: int | UnsetType = UNSET
+    erasure: int | UnsetType = UNSET
 
 
 class Problem(Exception):
@@ -96,6 +101,7 @@ class Problem(Exception):
         tx: str | UnsetType = UNSET,
         current_version: int | UnsetType = UNSET,
         condition: int | UnsetType = UNSET,
+        erasure: int | UnsetType = UNSET,
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(f"{slug}: {detail}")
@@ -109,6 +115,7 @@ class Problem(Exception):
             "tx": tx,
             "current_version": current_version,
             "condition": condition,
+            "erasure": erasure,
         }
         self.headers = headers or {}
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from node.http import bulk, cluster, documents, journal, ledgers, operations, tables, tiles, transactions
+from node.http import (
+    bulk,
+    cluster,
+    documents,
+    erasures,
+    journal,
+    ledgers,
+    operations,
+    tables,
+    tiles,
+    transactions,
+)
 from node.http.route import Route
 
 ROUTES: tuple[Route, ...] = (
     *documents.ROUTES,
     *transactions.ROUTES,
+    *erasures.ROUTES,
     *bulk.ROUTES,
     *journal.ROUTES,
     *tiles.ROUTES,

@@ -8,6 +8,7 @@ from consensus.replica import Replica
 from node.checkpoints import Checkpoints
 from node.committer import Committer
 from node.config import Config
+from node.erasing import Erasing
 from node.http.bodies import BodyBudget
 from node.http.forward import Forwarder
 from node.limits import BODIES_IN_FLIGHT_BYTES_MAX
@@ -30,6 +31,7 @@ class Services:
     checkpoints: Checkpoints
     forwarder: Forwarder
     stamps: Stamps
+    erasing: Erasing
     metrics: Metrics
     openapi_document: bytes
     budget: BodyBudget = field(default_factory=lambda: BodyBudget(BODIES_IN_FLIGHT_BYTES_MAX))

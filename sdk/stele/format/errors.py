@@ -52,3 +52,7 @@ class InvalidNote(FormatError):
 
 class InvalidTile(FormatError):
     """The address of no tile, or an entry that no bundle can carry (C2SP tlog-tiles)."""
+
+
+class InvalidErasure(FormatError):
+    """Information that is not that of an erasure block."""
