@@ -31,7 +31,14 @@ class DemoFailed(Exception):
 
 
 def run_demo(
-    *, data: Path, nodes: int, port: int, ready_file: Path | None, sample: bool, insecure: bool
+    *,
+    data: Path,
+    nodes: int,
+    port: int,
+    ready_file: Path | None,
+    sample: bool,
+    insecure: bool,
+    allow_erasure: bool,
 ) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code. Raises ConfigInvalid or DemoFailed."""
     if not 1 <= nodes <= limits.DEMO_NODES_MAX:
@@ -41,7 +48,7 @@ def run_demo(
     data = data.resolve()
     data.mkdir(parents=True, exist_ok=True)
     with _locked(data):
-        cluster = DemoCluster(data, nodes, port, ready_file, insecure=insecure)
+        cluster = DemoCluster(data, nodes, port, ready_file, insecure=insecure, allow_erasure=allow_erasure)
         return asyncio.run(cluster.run(with_sample=sample))
 
 
@@ -58,9 +65,19 @@ def _locked(data: Path) -> Iterator[None]:
 class DemoCluster:
     """The files, processes and sample ledger of one demo cluster."""
 
-    def __init__(self, data: Path, nodes: int, port: int, ready_file: Path | None, *, insecure: bool) -> None:
+    def __init__(
+        self,
+        data: Path,
+        nodes: int,
+        port: int,
+        ready_file: Path | None,
+        *,
+        insecure: bool,
+        allow_erasure: bool,
+    ) -> None:
         self._data = data
         self._insecure = insecure
+        self._allow_erasure = allow_erasure
         self._ready_file = ready_file
         self._peers = [
             Peer(
@@ -146,10 +163,11 @@ class DemoCluster:
             "raft_host": _HOST,
             "raft_port": peer.raft_port,
             "peers": [str(each) for each in self._peers],
+            "allow_erasure": self._allow_erasure,
             **self._replication_settings(peer.id),
         }
         config_file = directory / "steled.toml"
-        # A JSON string, number or list of strings is also a TOML one.
+        # A JSON string, number, truth value or list of strings is also a TOML one.
         lines = [f"{name} = {json.dumps(value)}\n" for name, value in settings.items()]
         config_file.write_text("".join(lines))
         return NodeProcess(peer.id, config_file, directory / "steled.log")

@@ -87,13 +87,13 @@ class Erasing:
         """One step with all that is pending: as far as it goes without waiting for other nodes."""
         if not pending:
             return
-        index = max(each.row.index for each in pending)
+        index = max(each.row.raft_index for each in pending)
         self._log.compact_to(index)
         # A log is never empty: something must follow the entry that is to go, and only a leader can add it.
         if self._log.is_leader and self._store.machine.applied_index <= index:
             with contextlib.suppress(ConsensusError, CommitError):
                 await self._committer.settle()
-        ready = [each for each in pending if self.waiting_for(each.row.index) == "files"]
+        ready = [each for each in pending if self.waiting_for(each.row.raft_index) == "files"]
         if ready:
             await self._clear_files(ready[: limits.ERASURES_AT_ONCE_MAX])
 

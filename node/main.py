@@ -79,6 +79,7 @@ def demo(
     ready_file: Path | None = None,
     sample: bool = True,
     insecure: Annotated[bool, Parameter(negative="")] = False,
+    allow_erasure: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Run a whole cluster on this machine, each node its own process, with a sample ledger.
 
@@ -96,10 +97,18 @@ def demo(
         Fill the sample ledger with a few hundred made-up vehicle registrations.
     insecure
         Let the nodes replicate over plain TCP instead of mutual TLS.
+    allow_erasure
+        Let POST …/erasures remove the content of revisions for good.
     """
     try:
         return run_demo(
-            data=data, nodes=nodes, port=port, ready_file=ready_file, sample=sample, insecure=insecure
+            data=data,
+            nodes=nodes,
+            port=port,
+            ready_file=ready_file,
+            sample=sample,
+            insecure=insecure,
+            allow_erasure=allow_erasure,
         )
     except ConfigInvalid as error:
         return _fail(str(error), EXIT_USAGE)

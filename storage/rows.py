@@ -16,7 +16,7 @@ _REVISION = struct.Struct(">QIBQQ16s32s")
 OPS = ("put", "delete")
 OP_NUMBERS = {"put": 0, "delete": 1}
 _ERASED = 0x80
-"""Set in the operation's byte of a revision whose payload is gone and whose salt gave way to the erasure's block."""
+"""Set in the operation's byte when the payload is gone and the erasure's block is in the salt's place."""
 _SALT_SIZE_BYTES = 32
 
 
@@ -114,12 +114,12 @@ class StoredBlock(msgspec.Struct, array_like=True, frozen=True):
 class ErasureRow(msgspec.Struct, array_like=True, frozen=True):
     """An erasure, as far as this node is with it.
 
-    `index` is the Raft entry that brought it: this entry and all before it must leave the Raft log.
+    `raft_index` is the Raft entry that brought it: this entry and all before it must leave the Raft log.
     `table` and `key` say which document's rows must leave the files. `completed_at` is when both were done
     here, in microseconds since the epoch; 0 before. Unlike everything else it is this node's own.
     """
 
-    index: int
+    raft_index: int
     table: int
     key: str
     completed_at: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -33,13 +34,14 @@ class LedgerInfo(NamedTuple):
     deletion_protection: bool
 
 
-class ErasureInfo(NamedTuple):
+@dataclass(frozen=True)
+class ErasureInfo:
     """An erasure: its block, what it names, its Raft entry, and when this node was done with it (microseconds
     since the epoch; 0 before)."""
 
     block: rows.StoredBlock
     erasure: Erasure
-    index: int
+    raft_index: int
     completed_at: int
 
 
@@ -133,7 +135,7 @@ class Store:
         if stored is None:
             return None
         row = rows.decode_erasure(stored)
-        return ErasureInfo(block, parse_erasure(block.information), row.index, row.completed_at)
+        return ErasureInfo(block, parse_erasure(block.information), row.raft_index, row.completed_at)
 
     def pending_erasures(self) -> list[PendingErasure]:
         """Those that this node has not completed, of all ledgers."""

@@ -95,7 +95,10 @@ class View:
         return found
 
     def scan(self, table: str, prefix: str = "", after: str = "", limit: int = 100) -> list[Revision]:
-        """Up to `limit` live documents, erased ones left out, with `prefix`, in key order, beginning after the key `after`."""
+        """Up to `limit` live documents with `prefix`, in key order, beginning after the key `after`.
+
+        Documents whose shown revision is erased are left out, like deleted ones.
+        """
         found: list[Revision] = []
         for revision in self._scan(self._active(table), prefix, after):
             found.append(revision)

@@ -132,7 +132,7 @@ def _own(services: Services, ledger: str, seq: int) -> schemas.ErasureReplica:
         return schemas.ErasureReplica(
             id=node_id, complete=True, completed_at=format_time(found.completed_at), waiting_for=UNSET
         )
-    waiting_for = services.erasing.waiting_for(found.index)
+    waiting_for = services.erasing.waiting_for(found.raft_index)
     return schemas.ErasureReplica(id=node_id, complete=False, waiting_for=waiting_for)
 
 

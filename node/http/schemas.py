@@ -252,7 +252,7 @@ class ErasureBody(Strict, kw_only=True, frozen=True):
         str,
         Meta(
             pattern="^[A-Za-z][A-Za-z0-9_-]{0,62}(@(0|[1-9][0-9]{0,15}))?$",
-            description="A table's name, or its id, which also reaches a dropped table that gave its name away.",
+            description="A table's name; or its id, which reaches a dropped one whose name is in use again.",
         ),
     ]
     key: Key
@@ -277,7 +277,7 @@ class ErasureReplica(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class ErasureAnswer(msgspec.Struct, kw_only=True, frozen=True):
-    """`versions` are inclusive ranges; `table` is the table's id. Complete: nothing is left on any replica."""
+    """`versions` are inclusive ranges, `table` is the table's id. Complete: no replica holds it any more."""
 
     ledger: Name
     table: str

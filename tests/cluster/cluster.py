@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,11 +56,12 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> No
 class Cluster:
     """Three nodes in three zones under the demo's supervisor, which starts again what dies."""
 
-    def __init__(self, root: Path, nodes: int = 3) -> None:
+    def __init__(self, root: Path, nodes: int = 3, options: Sequence[str] = ()) -> None:
         self.root = root
         self.data = root / "data"
         self.ready_file = root / "ready.json"
         self.count = nodes
+        self._options = options
         self.port = free_base_port()
         self._log = root / "demo.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -70,6 +71,7 @@ class Cluster:
         self.ready_file.unlink(missing_ok=True)
         command = [sys.executable, "-m", "node.main", "demo", "--nodes", str(self.count)]
         command += ["--data", str(self.data), "--port", str(self.port), "--ready-file", str(self.ready_file)]
+        command += self._options
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         wait_until(self._serves, START_TIMEOUT_S, f"the cluster serves (see {self._log})")

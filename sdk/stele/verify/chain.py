@@ -10,6 +10,7 @@ import msgspec
 from stele.format.canonical import parse_object
 from stele.format.errors import CanonicalError
 from stele.verify import shape
+from stele.verify.erasures import Erasures
 from stele.verify.errors import BrokenChain, Malformed, Mismatch
 from stele.verify.history import History
 from stele.verify.limits import EXPORT_LINE_SIZE_BYTES_MAX
@@ -39,6 +40,7 @@ class Chain:
         self.first_at = ""
         self.last_at = ""
         self.history = History(first_seq) if history else None
+        self.erasures = Erasures()
         # Unknown in an export that begins later: its first block's link then leads out of what is shown.
         self._previous = _NO_PREVIOUS if first_seq == 0 else None
 
@@ -53,6 +55,7 @@ class Chain:
         header, information = shape.canonical(block.header), shape.canonical(block.info)
         self._check_header(block.header)
         _expect(seq, "info", sha256(information).hexdigest(), block.header.info)
+        self.erasures.check_block(block, seq)
         # Three colons for the block's own members.
         colons = 3 + header.count(b":") + information.count(b":") + self._check_revisions(block)
         _check_members(line, colons, seq)
@@ -78,7 +81,9 @@ class Chain:
         # Texts of this one form sort as their times do.
         if header.at < self.last_at:
             raise BrokenChain(f"block {seq}: at", expected=f">= {self.last_at}", found=header.at)
-        _expect(seq, "kind", "genesis" if seq == 0 else "tx", header.kind)
+        if (seq == 0) != (header.kind == "genesis"):
+            expected = "genesis" if seq == 0 else "another than genesis"
+            raise Mismatch(f"block {seq}: kind", expected=expected, found=header.kind)
         if seq == 0:
             _expect(seq, "name", self.name, header.name)
             _expect(seq, "codec and hash profile", _GENESIS, (header.codec, header.hash_profile))
@@ -94,13 +99,17 @@ class Chain:
         colons = 0
         for index, revision in enumerate(block.revisions):
             leaf = shape.canonical(revision.leaf)
-            payload = _payload(revision, seq, index)
-            _check_commitment(revision, payload, seq, index)
+            payload = b""
+            if isinstance(revision.erased, int):
+                self.erasures.claim(revision, seq, index)
+            else:
+                payload = _payload(revision, seq, index)
+                _check_commitment(revision, payload, seq, index)
             _check_previous(revision.leaf, seq)
             if self.history is not None:
                 self.history.append(revision.leaf, seq)
             hashes.append(leaf_hash(leaf))
-            # Two for leaf and salt, one for data.
+            # Two for leaf and salt (or erased), one for data.
             colons += 2 + leaf.count(b":") + (payload.count(b":") + 1 if payload else 0)
         _expect(seq, "revision_root", block.header.revision_root, root_of(hashes).hex())
         return colons
@@ -120,6 +129,8 @@ def _payload(revision: shape.Revision, seq: int, index: int) -> bytes:
 
 
 def _check_commitment(revision: shape.Revision, payload: bytes, seq: int, index: int) -> None:
+    if not isinstance(revision.salt, str):
+        raise Malformed(f"block {seq}: revision {index}: neither salt nor erased")
     salt = shape.decode_hex(revision.salt, _SALT_SIZE_BYTES, f"block {seq}: revision {index}: salt")
     found = sha256(salt + payload).hexdigest()
     if found != revision.leaf.commitment:
