@@ -27,6 +27,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     tx: str | None = None
     current_version: int | None = None
     condition: int | None = None
+    erasure: int | None = None
 
     @property
     def slug(self) -> str:
