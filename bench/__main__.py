@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import uvloop
 from cyclopts import App, Parameter, validators
 
-from bench import etcd, flights, limits, memory, report, throughput
+from bench import etcd, flights, limits, memory, report, statemap, throughput
 from bench.connection import BenchmarkError
 from bench.peer import Peer
 from bench.stele import Stele
@@ -35,6 +35,7 @@ def compare(
     documents: Documents | None = None,
     only: str | None = None,
     insecure: bool = False,
+    seals: bool = True,
     data: Path | None = None,
 ) -> None:
     """Measure single puts, strong gets and bulk load; etcd too when it is installed.
@@ -47,6 +48,7 @@ def compare(
     documents: how many documents are loaded in bulk
     only: the name of the one peer to measure, stele or etcd
     insecure: let Stele's nodes replicate over plain TCP instead of mutual TLS
+    seals: let Stele seal, so that what it holds can be proven
     data: folder for the clusters' data; by default one under var/, removed at the end
     """
     plan = throughput.Plan(
@@ -63,7 +65,7 @@ def compare(
         report.save(rows, notes, path)
         print(f"\nSaved as {path}")
 
-    _with_clusters(measured, data, only, insecure=insecure)
+    _with_clusters(measured, data, only, insecure=insecure, seals=seals)
 
 
 @app.command(name="memory")
@@ -89,6 +91,26 @@ def memory_command(*, documents: Documents = limits.MEMORY_DOCUMENTS, data: Path
     _with_clusters(measured, data, only="stele")
 
 
+@app.command(name="statemap")
+def state_map_command(*, documents: Documents = limits.STATE_MAP_DOCUMENTS, data: Path | None = None) -> None:
+    """Measure seals, proofs and the start on one store, without a cluster.
+
+    Parameters
+    ----------
+    documents: how many are written
+    data: folder for the store; by default one under var/, removed at the end
+    """
+    Path("var").mkdir(exist_ok=True)
+    folder = data or Path(tempfile.mkdtemp(prefix="bench-", dir="var"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        print("\n".join(report.machine(folder)), end="\n\n", flush=True)
+        statemap.run(documents, folder, lambda text: print(text, flush=True))
+    finally:
+        if data is None:
+            shutil.rmtree(folder)
+
+
 @app.command(name="flights")
 def flights_command(*, limit: Documents = limits.DOCUMENTS_MAX) -> None:
     """Write real documents as NDJSON for `stele bulk`: flights that left New York in 2013.
@@ -106,11 +128,12 @@ def _with_clusters(
     only: str | None,
     *,
     insecure: bool = False,
+    seals: bool = True,
 ) -> None:
     """Start the clusters, say what runs where, measure, and end every process that was started."""
     Path("var").mkdir(exist_ok=True)
     folder = data or Path(tempfile.mkdtemp(prefix="bench-", dir="var"))
-    kinds: dict[str, Callable[[Path], Peer]] = {"stele": partial(Stele, insecure=insecure)}
+    kinds: dict[str, Callable[[Path], Peer]] = {"stele": partial(Stele, insecure=insecure, seals=seals)}
     if etcd.installed():
         kinds["etcd"] = etcd.Etcd
     if only is not None:

@@ -33,5 +33,11 @@ BULK_TIMEOUT_S: Final = 1800.0
 
 MEMORY_DOCUMENTS: Final = 1_000_000
 MEMORY_DOCUMENTS_A_STREAM: Final = 50_000
+STATE_MAP_DOCUMENTS: Final = 1_000_000
+STATE_MAP_CHUNK_DOCUMENTS: Final = 500
+# Lines of the table, and keys whose proofs are made and checked.
+STATE_MAP_LINES: Final = 10
+STATE_MAP_PROOFS: Final = 10_000
+
 MEMORY_READ_PERIOD_S: Final = 0.5
 NODE_MEMORY_BYTES_MAX: Final = 400 * 1000 * 1000

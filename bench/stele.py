@@ -24,9 +24,10 @@ class Stele:
     name = "stele"
     load_is = "bulk load, NDJSON"
 
-    def __init__(self, folder: Path, *, insecure: bool = False) -> None:
+    def __init__(self, folder: Path, *, insecure: bool = False, seals: bool = True) -> None:
         self._folder = folder
         self._flags = ["--insecure"] if insecure else []
+        self._flags += [] if seals else ["--seal-interval-s", "0"]
         # Node i serves HTTP on the base port plus i and replicates on a port 100 above.
         self._port = processes.free_ports(*range(NODES), *range(100, 100 + NODES))
         self._ready_file = folder / "ready.json"

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import structlog
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import node
 from consensus.config import Peer as ReplicaPeer
@@ -35,6 +36,7 @@ from node.http.routes import ROUTES
 from node.http.server import Dispatcher, HttpServer
 from node.http.services import Services
 from node.reads import Reads
+from node.sealing import Sealing
 from node.stamps import Stamps
 from node.telemetry import Metrics, Readings, configure_logging, node_readings
 from storage.store import Store
@@ -72,35 +74,15 @@ class Node:
         tls = _mutual_tls(config)
         store = Store.open(config.data_dir)
         try:
-            machine = AnnouncingMachine(store.machine)
-            replica = Replica(_replica_config(config), store.raft_rows, machine, self._on_fatal, tls=tls)
-            metrics = Metrics()
-            committer = Committer(
-                replica,
-                entries_in_flight_max=config.entries_in_flight_max,
-                pending_commands_max=config.pending_commands_max,
-                timeout_s=config.commit_timeout_s,
-                on_group=metrics.group,
-            )
-            stamps = Stamps()
-            self.services = Services(
-                config=config,
-                store=store,
-                replica=replica,
-                committer=committer,
-                reads=Reads(replica, store, machine),
-                checkpoints=Checkpoints(store, config.cluster, log_key),
-                forwarder=Forwarder(config.node_id, {peer.id: peer.http_url for peer in config.peers}),
-                stamps=stamps,
-                erasing=Erasing(store, replica, committer, stamps, self._on_fatal),
-                metrics=metrics,
-                openapi_document=encode(build_document(ROUTES, version=node.__version__)),
-            )
-            await _listening("raft_port", config.raft_port, replica.start())
+            self.services = self._compose(store, log_key, tls)
+            await _listening("raft_port", config.raft_port, self.services.replica.start())
         except BaseException:
             store.close()
             raise
-        metrics.registry.register(Readings(lambda: node_readings(replica, committer, store)))
+        replica, committer = self.services.replica, self.services.committer
+        readings = Readings(lambda: node_readings(replica, committer, store))
+        self.services.metrics.registry.register(readings)
+        replica.on_leadership(self.services.sealing.leadership)
         self.services.erasing.start()
         replica.on_leadership(lambda leads: _log.info("leadership", leads=leads))
         try:
@@ -109,6 +91,40 @@ class Node:
             await self._stop_parts()
             raise
         _log.info("serving", http=f"{config.http_host}:{config.http_port}", data_dir=str(config.data_dir))
+
+    def _compose(self, store: Store, log_key: Ed25519PrivateKey, tls: MutualTls | None) -> Services:
+        config = self.config
+        machine = AnnouncingMachine(store.machine)
+        replica = Replica(_replica_config(config), store.raft_rows, machine, self._on_fatal, tls=tls)
+        metrics, stamps = Metrics(), Stamps()
+        committer = Committer(
+            replica,
+            entries_in_flight_max=config.entries_in_flight_max,
+            pending_commands_max=config.pending_commands_max,
+            timeout_s=config.commit_timeout_s,
+            on_group=metrics.group,
+        )
+        return Services(
+            config=config,
+            store=store,
+            replica=replica,
+            committer=committer,
+            reads=Reads(replica, store, machine),
+            checkpoints=Checkpoints(store, config.cluster, log_key),
+            sealing=Sealing(
+                store,
+                machine,
+                committer,
+                stamps,
+                leads=lambda: replica.is_leader,
+                interval_s=config.seal_interval_s,
+            ),
+            forwarder=Forwarder(config.node_id, {peer.id: peer.http_url for peer in config.peers}),
+            stamps=stamps,
+            erasing=Erasing(store, replica, committer, stamps, self._on_fatal),
+            metrics=metrics,
+            openapi_document=encode(build_document(ROUTES, version=node.__version__)),
+        )
 
     async def _serve_http(self) -> None:
         dispatcher = Dispatcher(self.services, ROUTES, self._on_fatal)
@@ -126,6 +142,7 @@ class Node:
         """Give away the leadership, then finish what was begun: requests first, with a deadline, then their
         commits, then the rest."""
         self.services.draining = True
+        self.services.sealing.stop()
         _log.info("stopping")
         await self._hand_over()
         await self._stop_parts()

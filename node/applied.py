@@ -22,13 +22,20 @@ class AnnouncingMachine:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._waiting: list[asyncio.Future[None]] = []
+        self._callbacks: list[Callable[[], None]] = []
 
     @property
     def applied_index(self) -> int:
         return self._machine.applied_index
 
+    def on_applied(self, callback: Callable[[], None]) -> None:
+        """Call back after every entry; it must not raise."""
+        self._callbacks.append(callback)
+
     def apply(self, index: int, payload: bytes) -> object:
         outcome = self._machine.apply(index, payload)
+        for callback in self._callbacks:
+            callback()
         if self._waiting:
             woken, self._waiting = self._waiting, []
             for future in woken:

@@ -1,4 +1,4 @@
-"""Signed checkpoints: the log key, and one signature a ledger and size."""
+"""Signed checkpoints: the log key, and one signature a seal."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from node.key_files import write_key_file
 from stele.format.note import SigningKey, checkpoint_text, sign_note
+from storage.rows import Sealed
 from storage.store import Store
 
 
@@ -41,7 +42,7 @@ def create_log_key(path: Path) -> None:
 
 
 class Checkpoints:
-    """Signs what this node has applied. Every checkpoint issued is kept in the store.
+    """Signs seals that this node has applied, and only seals. Every checkpoint issued is kept in the store.
 
     A checkpoint's origin is "<cluster>/<ledger>", and so is its key's name: the same private key gives
     every ledger a verifier key of its own.
@@ -51,44 +52,24 @@ class Checkpoints:
         self._store = store
         self._cluster = cluster
         self._private_key = private_key
-        self._newest: dict[str, tuple[bytes, int, str]] = {}
+        # The newest issued of each ledger: the seal's root, which no other journal has, and the note.
+        self._newest: dict[str, tuple[bytes, str]] = {}
 
     def verifier_key(self, ledger: str) -> str:
         return self._signer(ledger).verifier_key()
 
-    def size(self, ledger: str) -> int:
-        """Blocks that the newest checkpoint covers. Raises LedgerUnknown."""
-        return self._store.journal(ledger).size
-
-    def current(self, ledger: str) -> str:
-        """The signed note for the ledger's present size. Raises LedgerUnknown."""
-        return self._at(ledger, self.size(ledger))[2]
-
-    def covering(self, ledger: str, seq: int) -> tuple[int, str]:
-        """(size, note) of a checkpoint that covers block `seq`: the newest one signed, if it does."""
+    def of_seal(self, ledger: str, sealed: Sealed) -> str:
+        """The signed note for the size right after a seal of the ledger. Raises LedgerUnknown."""
         newest = self._newest.get(ledger)
-        info = self._store.ledger(ledger)
-        # A ledger that was dropped and created again has another id, and none of the old checkpoints.
-        if newest is not None and info is not None and newest[0] == info.id and newest[1] > seq:
-            return newest[1], newest[2]
-        _, size, note = self._at(ledger, self._store.journal(ledger).size)
-        return size, note
-
-    def _at(self, ledger: str, size: int) -> tuple[bytes, int, str]:
-        info = self._store.ledger(ledger)
-        identity = b"" if info is None else info.id
-        newest = self._newest.get(ledger)
-        if newest is not None and newest[:2] == (identity, size):
-            return newest
-        note = self._store.checkpoint(ledger, size)
+        if newest is not None and newest[0] == sealed.root:
+            return newest[1]
+        note = self._store.checkpoint(ledger, sealed.size)
         if note is None:
             signer = self._signer(ledger)
-            note = sign_note(
-                checkpoint_text(signer.name, size, self._store.journal(ledger).root(size)), signer
-            )
-            self._store.save_checkpoint(ledger, size, note)
-        self._newest[ledger] = (identity, size, note)
-        return self._newest[ledger]
+            note = sign_note(checkpoint_text(signer.name, sealed.size, sealed.root), signer)
+            self._store.save_checkpoint(ledger, sealed.size, note)
+        self._newest[ledger] = sealed.root, note
+        return note
 
     def _signer(self, ledger: str) -> SigningKey:
         return SigningKey(f"{self._cluster}/{ledger}", self._private_key)

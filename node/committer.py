@@ -124,6 +124,12 @@ class Committer:
             raise Overloaded(f"{self._pending_size_bytes} bytes wait for their commit")
         return self._enqueue(encoded, getattr(command, "tx", None))
 
+    def submit_ahead(self, command: Command) -> asyncio.Future[Outcome]:
+        """As `submit`, ahead of everything pending and even when the queue is full: for the few commands
+        that must not wait behind a bulk load. The caller bounds how many there are."""
+        self._check_open()
+        return self._enqueue(encode_command(command), getattr(command, "tx", None), ahead=True)
+
     async def submit_patiently(self, command: Command) -> asyncio.Future[Outcome]:
         """As `submit`, but waits for room instead of raising Overloaded: back-pressure for streams.
 
@@ -181,9 +187,13 @@ class Committer:
         )
         return enough and len(self._in_flight) < self._entries_in_flight_max
 
-    def _enqueue(self, encoded: bytes, tx: bytes | None) -> asyncio.Future[Any]:
+    def _enqueue(self, encoded: bytes, tx: bytes | None, *, ahead: bool = False) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._pending.append(_Pending(encoded, tx, future, self._loop.time() + self._timeout_s))
+        item = _Pending(encoded, tx, future, self._loop.time() + self._timeout_s)
+        if ahead:
+            self._pending.appendleft(item)
+        else:
+            self._pending.append(item)
         self._pending_size_bytes += len(encoded)
         if not self._flush_scheduled and self._may_propose():
             self._flush_scheduled = True

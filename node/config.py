@@ -111,6 +111,9 @@ class Config:
         replicate on loopback without the three files above, over plain TCP.
     commit_timeout_s
         A commit slower than this is answered "outcome unknown".
+    seal_interval_s
+        The longest that a committed block waits for a seal, which makes it provable. 0 turns seals off, and
+        with them every proof and checkpoint: for measuring only.
     pending_commands_max
         Commands that may wait for group commit before new ones are refused.
     entries_in_flight_max
@@ -146,6 +149,7 @@ class Config:
     raft_key_file: Path | None = None
     insecure: Annotated[bool, Parameter(negative="")] = False
     commit_timeout_s: float = limits.COMMIT_TIMEOUT_S
+    seal_interval_s: float = limits.SEAL_INTERVAL_S
     pending_commands_max: int = limits.PENDING_COMMANDS_MAX
     entries_in_flight_max: int = limits.ENTRIES_IN_FLIGHT_MAX
     allow_erasure: Annotated[bool, Parameter(negative="")] = False
@@ -158,6 +162,8 @@ class Config:
         _check_port("http_port", self.http_port)
         _check_port("raft_port", self.raft_port)
         _check_range("commit_timeout_s", self.commit_timeout_s, 0.1, 600)
+        if self.seal_interval_s != 0:
+            _check_range("seal_interval_s", self.seal_interval_s, 0.01, 3_600)
         _check_range("pending_commands_max", self.pending_commands_max, 1, 1_000_000)
         _check_range("entries_in_flight_max", self.entries_in_flight_max, 1, 64)
         if not self.peers:

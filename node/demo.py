@@ -39,6 +39,7 @@ def run_demo(
     sample: bool,
     insecure: bool,
     allow_erasure: bool,
+    seal_interval_s: float,
 ) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code. Raises ConfigInvalid or DemoFailed."""
     if not 1 <= nodes <= limits.DEMO_NODES_MAX:
@@ -48,7 +49,15 @@ def run_demo(
     data = data.resolve()
     data.mkdir(parents=True, exist_ok=True)
     with _locked(data):
-        cluster = DemoCluster(data, nodes, port, ready_file, insecure=insecure, allow_erasure=allow_erasure)
+        cluster = DemoCluster(
+            data,
+            nodes,
+            port,
+            ready_file,
+            insecure=insecure,
+            allow_erasure=allow_erasure,
+            seal_interval_s=seal_interval_s,
+        )
         return asyncio.run(cluster.run(with_sample=sample))
 
 
@@ -74,8 +83,10 @@ class DemoCluster:
         *,
         insecure: bool,
         allow_erasure: bool,
+        seal_interval_s: float,
     ) -> None:
         self._data = data
+        self._seal_interval_s = seal_interval_s
         self._insecure = insecure
         self._allow_erasure = allow_erasure
         self._ready_file = ready_file
@@ -164,6 +175,7 @@ class DemoCluster:
             "raft_port": peer.raft_port,
             "peers": [str(each) for each in self._peers],
             "allow_erasure": self._allow_erasure,
+            "seal_interval_s": self._seal_interval_s,
             **self._replication_settings(peer.id),
         }
         config_file = directory / "steled.toml"

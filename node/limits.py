@@ -45,6 +45,12 @@ COMMIT_TIMEOUT_S = 10.0
 MIN_SEQ_TIMEOUT_S = 5.0
 """How long a snapshot read waits for the block that `min_seq` asks for."""
 
+SEAL_INTERVAL_S = 1.0
+"""The longest that a block stays unsealed while the cluster is well."""
+
+SEAL_TIMEOUT_S = 5.0
+"""How long a request for a proof waits for a seal that covers what it asks about."""
+
 READ_TIMEOUT_S = 5.0
 """How long a strong read waits for the leader to confirm its leadership."""
 

@@ -80,6 +80,7 @@ def demo(
     sample: bool = True,
     insecure: Annotated[bool, Parameter(negative="")] = False,
     allow_erasure: Annotated[bool, Parameter(negative="")] = False,
+    seal_interval_s: float = limits.SEAL_INTERVAL_S,
 ) -> int:
     """Run a whole cluster on this machine, each node its own process, with a sample ledger.
 
@@ -99,6 +100,8 @@ def demo(
         Let the nodes replicate over plain TCP instead of mutual TLS.
     allow_erasure
         Let POST …/erasures remove the content of revisions for good.
+    seal_interval_s
+        The longest that a committed block waits for a seal; 0 turns proofs off, for measuring only.
     """
     try:
         return run_demo(
@@ -109,6 +112,7 @@ def demo(
             sample=sample,
             insecure=insecure,
             allow_erasure=allow_erasure,
+            seal_interval_s=seal_interval_s,
         )
     except ConfigInvalid as error:
         return _fail(str(error), EXIT_USAGE)

@@ -166,6 +166,15 @@ def node_readings(replica: Replica, committer: Committer, store: Store) -> list[
             ("ledger",),
             [((ledger.name,), float(ledger.size)) for ledger in store.ledgers()],
         ),
+        Measurement(
+            "stele_ledger_unsealed_blocks",
+            "Blocks of a ledger's journal after its newest seal.",
+            ("ledger",),
+            [
+                ((ledger.name,), float(ledger.size - (0 if sealed is None else sealed.size)))
+                for ledger, sealed in ((each, store.sealed(each.name)) for each in store.ledgers())
+            ],
+        ),
     ]
 
 

@@ -114,7 +114,22 @@ class Erase(msgspec.Struct, array_like=True, frozen=True, tag="erase"):
     request_digest: bytes = b""
 
 
-Command = CreateLedger | SetLedger | DropLedger | CreateTable | DropTable | Transact | Erase
+class Seal(msgspec.Struct, array_like=True, frozen=True, tag="seal"):
+    """Commit to the state map. `id` is the ledger's, so that one created anew under the same name is not
+    taken for it. `previous_size` and `previous_root` are the journal's size and Merkle root right after
+    the last seal that the proposer has applied (0 and 32 zero bytes when there is none): a replica that
+    has something else there stops."""
+
+    ledger: str
+    id: bytes
+    tx: bytes
+    at: int
+    by: str
+    previous_size: int
+    previous_root: bytes
+
+
+Command = CreateLedger | SetLedger | DropLedger | CreateTable | DropTable | Transact | Erase | Seal
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Command])

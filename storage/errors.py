@@ -49,6 +49,15 @@ class TableDropped(StorageError):
         self.table = table
 
 
+class NotSealed(StorageError):
+    """No seal covers the block yet, so nothing about it can be proven to a stranger."""
+
+    def __init__(self, ledger: str, seq: int) -> None:
+        super().__init__(f"no seal of ledger {ledger!r} covers block {seq} yet")
+        self.ledger = ledger
+        self.seq = seq
+
+
 class BlockUnknown(StorageError):
     def __init__(self, seq: int, size: int) -> None:
         super().__init__(f"there is no block {seq}: the journal has blocks 0 to {size - 1}")

@@ -14,12 +14,10 @@ from stele.format.merkle import leaf_hash, root_of_leaves
 from storage import keys, rows
 from storage.engine import Engine
 from storage.findings import FsckReport, Progress
-from storage.journal import Leaf, table_number
+from storage.journal import decode_leaf, table_number
 from storage.tree import JournalTree
 
 PROGRESS_EVERY_BLOCKS = 256
-
-_decode_leaf = msgspec.json.Decoder(Leaf).decode
 
 
 @dataclass
@@ -148,7 +146,7 @@ class _Blocks:
         self.result.revisions += 1
         self.report.revisions += 1
         try:
-            leaf = _decode_leaf(encoded)
+            leaf = decode_leaf(encoded)
             number = table_number(leaf.table)
         except (msgspec.MsgspecError, ValueError) as error:
             self.report.add(where, f"its leaf is unreadable: {error}")

@@ -24,7 +24,7 @@ class Leaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
 
 
-_decode_leaf = msgspec.json.Decoder(Leaf).decode
+decode_leaf = msgspec.json.Decoder(Leaf).decode
 
 
 class Journal:
@@ -56,7 +56,7 @@ class Journal:
         seq = parse_header(block.header).seq
         found = []
         for index, leaf in enumerate(block.leaves):
-            found.append((leaf, self._stored_revision(_decode_leaf(leaf), seq, index)))
+            found.append((leaf, self._stored_revision(decode_leaf(leaf), seq, index)))
         return found
 
     def _stored_revision(self, leaf: Leaf, seq: int, index: int) -> rows.RevisionRow:

@@ -14,6 +14,8 @@
     F ledger | transaction id                refused transactions
     K ledger | size                          signed checkpoints
     E ledger | seq                           erasures, and how far this node is with each
+    S ledger | bucket                        the state map's buckets, as of the newest seal
+    Z ledger | size                          seals, by the journal's size right after each
 
 Numbers are big-endian so that byte order is number order, `~` is the complement so that newer comes
 first. A document key cannot hold a zero byte, so that `key 00` is prefix-free (stele.format.names).
@@ -29,13 +31,14 @@ FORMAT = b"Mformat"
 NEXT_LEDGER = b"Mnext-ledger"
 
 LEDGERS = b"L"
-PER_LEDGER_KINDS = b"JBTUCDXIRFKE"
+PER_LEDGER_KINDS = b"JBTUCDXIRFKESZ"
 EVERYTHING = (b"", b"\xff")
 
 _U64_MAX = (1 << 64) - 1
 _U32_MAX = (1 << 32) - 1
 
 _ledger = struct.Struct(">cI").pack
+_ledger_u32 = struct.Struct(">cII").pack
 _ledger_u64 = struct.Struct(">cIQ").pack
 _tile = struct.Struct(">cIBQ").pack
 _revision_place = struct.Struct(">QI")
@@ -118,3 +121,11 @@ def checkpoint(number: int, size: int) -> bytes:
 
 def erasure(number: int, seq: int) -> bytes:
     return _ledger_u64(b"E", number, seq)
+
+
+def state_bucket(number: int, bucket: int) -> bytes:
+    return _ledger_u32(b"S", number, bucket)
+
+
+def seal(number: int, size: int) -> bytes:
+    return _ledger_u64(b"Z", number, size)

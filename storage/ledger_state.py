@@ -9,9 +9,11 @@ import msgspec
 
 from stele.format.block import parse_header
 from stele.format.merkle import leaf_hash
+from stele.format.state_map import key_hash_prefix
 from storage import keys, rows
 from storage.disk import Disk
 from storage.errors import InvariantBroken
+from storage.state_map import StateMap
 from storage.tree import TILE_SIZE_BYTES, JournalTree
 
 CATALOGUE_TABLE = "$tables"
@@ -44,36 +46,47 @@ class TableState:
 
     name: str
     number: int
-    ledger_number: int
+    ledger: rows.LedgerRow
     active: bool = True
     last_seq: int = 0
     id: str = field(init=False)
+    key_hash_prefix: bytes = field(init=False)
     current_prefix: bytes = field(init=False)
     revisions_prefix: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         self.id = table_id(self.name, self.number)
-        self.current_prefix = keys.current_of_table(self.ledger_number, self.number)
-        self.revisions_prefix = keys.revisions_of_table(self.ledger_number, self.number)
+        self.key_hash_prefix = key_hash_prefix(self.ledger.id, self.id)
+        self.current_prefix = keys.current_of_table(self.ledger.number, self.number)
+        self.revisions_prefix = keys.revisions_of_table(self.ledger.number, self.number)
 
 
 @dataclass(slots=True)
 class LedgerState:
-    """A ledger as of the newest applied command."""
+    """A ledger as of the newest applied command.
+
+    `map` is the state map as of the newest seal, `sealed`. `unsealed` has the current row of every key
+    that blocks from `unsealed_from` on have revised, under what its key hash is the SHA-256 of; blocks
+    between the newest seal and that are read again when they are sealed (after a start, for one).
+    """
 
     name: str
     row: rows.LedgerRow
     tree: JournalTree
+    map: StateMap
     head: bytes = bytes(32)
     last_at: int = 0
     refusals_from: int = 0
     refusals_to: int = 0
+    sealed: rows.Sealed | None = None
+    unsealed: dict[bytes, bytes] = field(default_factory=dict)
+    unsealed_from: int = 0
     tables: dict[str, TableState] = field(default_factory=dict)
     erasures: dict[int, rows.ErasureRow] = field(default_factory=dict)
     """Erasures that this node has not completed, by their blocks."""
 
     def __post_init__(self) -> None:
-        self.tables[CATALOGUE_TABLE] = TableState(CATALOGUE_TABLE, CATALOGUE_NUMBER, self.row.number)
+        self.tables[CATALOGUE_TABLE] = TableState(CATALOGUE_TABLE, CATALOGUE_NUMBER, self.row)
 
     @property
     def number(self) -> int:
@@ -85,7 +98,7 @@ class LedgerState:
         return self.tree.size
 
     def end_row(self) -> bytes:
-        end = rows.JournalEnd(self.size, self.head, self.refusals_from, self.refusals_to)
+        end = rows.JournalEnd(self.size, self.head, self.refusals_from, self.refusals_to, self.sealed)
         return rows.encode(end)
 
 
@@ -138,9 +151,12 @@ def _load(disk: Disk, name: str, row: rows.LedgerRow) -> LedgerState:
     last_header = stored_block(disk, number, end.size - 1).header
     if leaf_hash(last_header) != end.head:
         raise InvariantBroken(f"ledger {name!r}: block {end.size - 1} is not the one the journal ended with")
-    state = LedgerState(name, row, tree, end.head, parse_header(last_header).at_us)
+    state_map = _load_map(disk, name, number, end.sealed)
+    state = LedgerState(name, row, tree, state_map, end.head, parse_header(last_header).at_us)
     state.refusals_from = end.refusals_from
     state.refusals_to = end.refusals_to
+    state.sealed = end.sealed
+    state.unsealed_from = end.size
     _load_tables(disk, state)
     _load_erasures(disk, state)
     return state
@@ -154,26 +170,37 @@ def _load_erasures(disk: Disk, state: LedgerState) -> None:
             state.erasures[rows.U64.unpack(key[len(prefix) :])[0]] = row
 
 
+def _load_map(disk: Disk, name: str, number: int, sealed: rows.Sealed | None) -> StateMap:
+    state_map = StateMap(disk, number)
+    state_map.load()
+    if sealed is not None and state_map.root != sealed.state_root:
+        raise InvariantBroken(
+            f"ledger {name!r}: the state map's root is {state_map.root.hex()}, but seal {sealed.seal_seq}"
+            f" says {sealed.state_root.hex()}; steled fsck names the bucket"
+        )
+    return state_map
+
+
 def _load_tables(disk: Disk, state: LedgerState) -> None:
     prefix = state.tables[CATALOGUE_TABLE].current_prefix
     for key, value in disk.scan(prefix, keys.end_of(prefix)):
         name = key[len(prefix) :].decode()
-        state.tables[name] = catalogue_table(disk, state.number, name, rows.decode_current(value))
+        state.tables[name] = catalogue_table(disk, state.row, name, rows.decode_current(value))
     for table in state.tables.values():
         used = disk.get(keys.table_use(state.number, table.number))
         if used is not None:
             table.last_seq = rows.U64.unpack(used)[0]
 
 
-def catalogue_table(disk: Disk, number: int, name: str, current: rows.Current) -> TableState:
+def catalogue_table(disk: Disk, ledger: rows.LedgerRow, name: str, current: rows.Current) -> TableState:
     """The table that the catalogue's revision at `current` describes. A dropped table keeps the number
     of the revision that created it, which is the one before."""
-    entry, prev_seq = _catalogue_entry(disk, number, name, current.seq, current.leaf_index)
+    entry, prev_seq = _catalogue_entry(disk, ledger.number, name, current.seq, current.leaf_index)
     if entry.state == "active":
-        return TableState(name, current.seq, number)
+        return TableState(name, current.seq, ledger)
     if prev_seq is None:
-        raise InvariantBroken(f"ledger {number}: table {name!r} was dropped but never created")
-    return TableState(name, prev_seq, number, active=False)
+        raise InvariantBroken(f"ledger {ledger.number}: table {name!r} was dropped but never created")
+    return TableState(name, prev_seq, ledger, active=False)
 
 
 def _catalogue_entry(

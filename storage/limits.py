@@ -35,3 +35,10 @@ OPEN_FILES_MAX = 256
 
 TILE_CACHE_ENTRIES = 256
 """Full tiles of one ledger (about 40 KiB each with the nodes inside) kept in memory for proofs."""
+
+SEAL_DOCUMENTS_MAX = 4_096
+"""Keys revised since the newest seal at which the leader proposes one, so that applying it stays short."""
+
+UNSEALED_KEYS_KEPT_MAX = 65_536
+"""Past this many keys since the newest seal, what was revised is read from the journal again when it is
+sealed. With sealing on it is never reached."""

@@ -17,6 +17,7 @@ from storage.commands import (
     DropTable,
     Erase,
     Operation,
+    Seal,
     SetLedger,
     Transact,
     decode_group,
@@ -32,6 +33,8 @@ from storage.ledger_state import (
     new_tree,
 )
 from storage.outcomes import Committed, LedgerChanged, Outcome, Refused
+from storage.seal import forget_unsealed, seal
+from storage.state_map import StateMap
 from storage.transact import append_block, extend_journal, transact
 from storage.transition import Transition
 
@@ -45,6 +48,8 @@ class LedgerMachine:
         stored_index = disk.get(keys.APPLIED_INDEX)
         self._applied_index = 0 if stored_index is None else rows.U64.unpack(stored_index)[0]
         stored_next = disk.get(keys.NEXT_LEDGER)
+        self.changed: tuple[LedgerState, ...] = ()
+        """The ledgers that the last entry changed."""
         self._next_ledger: int = 1 if stored_next is None else rows.U64.unpack(stored_next)[0]
 
     @property
@@ -72,6 +77,9 @@ class LedgerMachine:
         transition.put(keys.APPLIED_INDEX, rows.U64.pack(index))
         self._disk.write(transition.batch)
         self._applied_index = index
+        self.changed = tuple(transition.changed_ledgers)
+        for state in self.changed:
+            forget_unsealed(state)
         return outcomes
 
     def _apply_command(self, transition: Transition, command: Command, index: int) -> Outcome:
@@ -88,6 +96,8 @@ class LedgerMachine:
             return _create_table(state, transition, command)
         if isinstance(command, DropTable):
             return _drop_table(state, transition, command)
+        if isinstance(command, Seal):
+            return seal(state, transition, command)
         if isinstance(command, SetLedger):
             return _set_ledger(state, transition, command)
         return self._drop_ledger(state, transition, command)
@@ -102,7 +112,7 @@ class LedgerMachine:
             )
         number = self._next_ledger
         row = rows.LedgerRow(number, command.id, command.at, command.deletion_protection)
-        state = LedgerState(name, row, new_tree(self._disk, number))
+        state = LedgerState(name, row, new_tree(self._disk, number), StateMap(self._disk, number))
         information = information_bytes(command.by, None)
         header = genesis_header_bytes(
             ledger=command.id,
@@ -145,7 +155,7 @@ def _create_table(state: LedgerState, transition: Transition, command: CreateTab
     if table is not None and table.active:
         return Refused("table-exists", f"table {command.table!r} exists already")
     outcome = _catalogue_revision(state, transition, command, "active")
-    state.tables[command.table] = TableState(command.table, outcome.seq, state.number)
+    state.tables[command.table] = TableState(command.table, outcome.seq, state.row)
     return outcome
 
 

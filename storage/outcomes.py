@@ -20,6 +20,7 @@ RefusalReason = Literal[
     "revision-unknown",
     "already-erased",
     "erasure-too-large",
+    "nothing-to-seal",
 ]
 
 

@@ -92,14 +92,29 @@ class LedgerRow(msgspec.Struct, array_like=True, frozen=True):
     deletion_protection: bool
 
 
+class Sealed(msgspec.Struct, array_like=True, frozen=True):
+    """A seal: the journal's `size` right after it and `root` at that size, and the `state_root` that it
+    commits to (the state after the block before it)."""
+
+    size: int
+    root: bytes
+    state_root: bytes
+
+    @property
+    def seal_seq(self) -> int:
+        """The seal's own block."""
+        return self.size - 1
+
+
 class JournalEnd(msgspec.Struct, array_like=True, frozen=True):
     """The end of a ledger's journal. `head` is the leaf hash of the last header; refusals
-    `refusals_from` up to, but not including, `refusals_to` are in the ring."""
+    `refusals_from` up to, but not including, `refusals_to` are in the ring. `sealed` is the newest seal."""
 
     size: int
     head: bytes
     refusals_from: int
     refusals_to: int
+    sealed: Sealed | None
 
 
 class StoredBlock(msgspec.Struct, array_like=True, frozen=True):
@@ -147,6 +162,7 @@ class RefusalPlace(msgspec.Struct, array_like=True, frozen=True):
 encode = msgspec.msgpack.Encoder().encode
 decode_ledger = msgspec.msgpack.Decoder(LedgerRow).decode
 decode_journal_end = msgspec.msgpack.Decoder(JournalEnd).decode
+decode_sealed = msgspec.msgpack.Decoder(Sealed).decode
 decode_block = msgspec.msgpack.Decoder(StoredBlock).decode
 decode_erasure = msgspec.msgpack.Decoder(ErasureRow).decode
 decode_first_answer = msgspec.msgpack.Decoder(FirstAnswer).decode

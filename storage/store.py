@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from stele.format.erasure import Erasure, parse_erasure
-from storage import keys, rows
+from stele.format.state_map import StateProof, key_hash
+from storage import keys, limits, rows
 from storage.engine import Batch, Engine, RaftRows
-from storage.errors import BlockUnknown, FormatUnknown, LedgerUnknown
+from storage.errors import BlockUnknown, FormatUnknown, LedgerUnknown, NotSealed, TableUnknown
 from storage.journal import Journal
 from storage.ledger_state import LedgerState
 from storage.machine import LedgerMachine
 from storage.outcomes import Committed, Refused
+from storage.rows import Sealed
 from storage.view import View
 
-STORE_FORMAT = b"stele-store-1"
+STORE_FORMAT = b"stele-store-2"
 
 
 class LedgerInfo(NamedTuple):
@@ -117,6 +120,39 @@ class Store:
     def seq_at(self, ledger: str, at: int) -> int | None:
         """The newest block committed at or before `at` microseconds since the epoch, if any."""
         return self.journal(ledger).seq_at(at)
+
+    def sealed(self, ledger: str) -> Sealed | None:
+        """The newest seal that this node has applied, if any. Raises `LedgerUnknown`."""
+        return self._state(ledger).sealed
+
+    def seal_at_or_after(self, ledger: str, size: int) -> Sealed | None:
+        """The first seal that covers `size` blocks, if there is one yet. Raises `LedgerUnknown`."""
+        return next(iter(self.seals(ledger, size, 1)), None)
+
+    def seals(self, ledger: str, from_size: int, limit: int) -> list[Sealed]:
+        """Up to `limit` seals whose size is at least `from_size`, in order. Raises `LedgerUnknown`."""
+        number = self._state(ledger).number
+        end = keys.end_of(keys.of_ledger(b"Z", number))
+        found = self._engine.scan(keys.seal(number, from_size), end)
+        return [rows.decode_sealed(value) for _, value in islice(found, min(limit, limits.SCAN_LIMIT_MAX))]
+
+    def state_proof(self, ledger: str, table: str, key: str) -> StateProof:
+        """What the newest seal's state map says of a document, and the proof of it.
+
+        `table` is a table's id ("name@seq"), or the name of a table that exists or was dropped. The
+        revision proven is the one as of that seal: writes since then do not show.
+
+        Raises `LedgerUnknown`, `TableUnknown`, and `NotSealed` when the ledger has no seal yet.
+        """
+        state = self._state(ledger)
+        if state.sealed is None:
+            raise NotSealed(ledger, state.size - 1)
+        if "@" not in table:
+            named = state.tables.get(table)
+            if named is None:
+                raise TableUnknown(table)
+            table = named.id
+        return state.map.proof(key_hash(state.row.id, table, key))
 
     def transaction(self, ledger: str, tx: bytes) -> Committed | Refused | None:
         """What became of a transaction; None when it never reached this node's applied state."""

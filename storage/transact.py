@@ -229,7 +229,9 @@ def _write_revision(
     leaf = leaf_bytes(table.id, operation.key, version, operation.op, prev_seq, commitment)
     hashed = leaf_hash(leaf)
     op = rows.OP_NUMBERS[operation.op]
-    transition.set_current(current_key, rows.encode_current(version, seq, index, op, hashed))
+    current_row = rows.encode_current(version, seq, index, op, hashed)
+    transition.set_current(current_key, current_row)
+    state.unsealed[table.key_hash_prefix + encoded_key] = current_row
     transition.set_revision(
         table.revisions_prefix + encoded_key + b"\0" + keys.revision_suffix(seq, index),
         rows.encode_revision(version, index, op, at, prev_seq, tx, salt, payload),

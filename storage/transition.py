@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import merge
 from operator import itemgetter
 
@@ -27,6 +27,7 @@ class Transition:
         self._written_current: dict[bytes, bytes] = {}
         self._written_revisions: dict[bytes, bytes] = {}
         self._written_answers: dict[bytes, rows.FirstAnswer] = {}
+        self._written_buckets: dict[bytes, bytes] = {}
         self._ledgers: dict[int, LedgerState] = {}
         self._tables: dict[tuple[int, int], TableState] = {}
 
@@ -36,7 +37,12 @@ class Transition:
 
     def used(self, table: TableState) -> None:
         """As `changed`, for the newest block that touched a table."""
-        self._tables[table.ledger_number, table.number] = table
+        self._tables[table.ledger.number, table.number] = table
+
+    @property
+    def changed_ledgers(self) -> Iterable[LedgerState]:
+        """The ledgers that this step changed and that are still there."""
+        return self._ledgers.values()
 
     def dropped(self, state: LedgerState) -> None:
         """Nothing is to be written of this ledger any more."""
@@ -84,6 +90,15 @@ class Transition:
             ((key, row) for key, row in stored if key not in written),
             key=itemgetter(0),
         )
+
+    def state_bucket(self, key: bytes) -> bytes | None:
+        """The rows of a bucket of the state map."""
+        bucket = self._written_buckets.get(key)
+        return self.disk.get(key) if bucket is None else bucket
+
+    def set_state_bucket(self, key: bytes, bucket: bytes) -> None:
+        self._written_buckets[key] = bucket
+        self.put(key, bucket)
 
     def first_answer(self, state: LedgerState, key_hash: bytes) -> rows.FirstAnswer | None:
         key = keys.idempotency(state.number, key_hash)

@@ -114,7 +114,7 @@ class View:
         if entry is None:
             return None
         seq, leaf_index = entry
-        return catalogue_table(self._disk, self._state.number, name, rows.Current(0, seq, leaf_index, 0, b""))
+        return catalogue_table(self._disk, self._state.row, name, rows.Current(0, seq, leaf_index, 0, b""))
 
     def _known(self, name: str) -> TableState:
         table = self._table_state(name)

@@ -20,6 +20,7 @@ from storage.commands import (
     DropTable,
     Erase,
     Operation,
+    Seal,
     SetLedger,
     Transact,
 )
@@ -61,8 +62,10 @@ class _Table:
 
 @dataclass(slots=True)
 class _Ledger:
+    id: bytes
     protected: bool
     size: int = 1
+    sealed_size: int = 0
     tables: dict[str, _Table] = field(default_factory=dict)
     catalogue: dict[str, int] = field(default_factory=dict)
     answers: dict[str, tuple[bytes, Answer]] = field(default_factory=dict)
@@ -98,7 +101,7 @@ class Model:
         match command:
             case CreateLedger():
                 if ledger is None:
-                    self._ledgers[name] = _Ledger(command.deletion_protection)
+                    self._ledgers[name] = _Ledger(command.id, command.deletion_protection)
                 return Answer("created" if ledger is None else "unchanged")
             case _ if ledger is None:
                 return Answer("ledger-unknown")
@@ -115,6 +118,17 @@ class Model:
                 return self._transact(ledger, command)
             case Erase():
                 return self._erase(ledger, command)
+            case Seal():
+                return self._seal(ledger, command)
+
+    def _seal(self, ledger: _Ledger, command: Seal) -> Answer:
+        if command.id != ledger.id:
+            return Answer("ledger-unknown")
+        if ledger.sealed_size == ledger.size:
+            return Answer("nothing-to-seal")
+        ledger.size += 1
+        ledger.sealed_size = ledger.size
+        return Answer("committed", ledger.size - 1)
 
     def _drop_ledger(self, ledger: _Ledger, name: str) -> Answer:
         if ledger.protected:

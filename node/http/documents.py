@@ -122,7 +122,7 @@ async def get_document(services: Services, call: Call) -> web.Response:
         )
     if matches_copy(call, revision.version):
         return web.Response(status=304, headers={"ETag": f'"{revision.version}"'})
-    proof = encode(document_proof(services, ledger, revision)) if query.proof else None
+    proof = encode(await document_proof(services, ledger, revision)) if query.proof else None
     return answer(document_body(revision, proof), etag=revision.version)
 
 
@@ -230,7 +230,7 @@ ROUTES = (
             200: Answer("The document.", Content(JSON, schemas.DocumentAnswer), _ETAG),
             304: Answer("The reader's copy is current.", None, _ETAG),
         },
-        problems=(*_READ_PROBLEMS, "gone", "erased"),
+        problems=(*_READ_PROBLEMS, "gone", "erased", "not-sealed"),
     ),
     Route(
         "DELETE",

@@ -9,7 +9,7 @@ from node import limits
 from node.committer import CommandTooLarge, CommitUnknown, Overloaded, ShuttingDown
 from node.http.problems import Problem
 from node.reads import NotCaughtUp
-from storage.errors import BlockUnknown, LedgerUnknown, TableDropped, TableUnknown
+from storage.errors import BlockUnknown, LedgerUnknown, NotSealed, TableDropped, TableUnknown
 from storage.outcomes import Refused
 
 _SLUGS: dict[type[Exception], str] = {
@@ -18,6 +18,7 @@ _SLUGS: dict[type[Exception], str] = {
     TableDropped: "table-dropped",
     BlockUnknown: "block-unknown",
     NotCaughtUp: "not-caught-up",
+    NotSealed: "not-sealed",
     Overloaded: "overloaded",
     ShuttingDown: "shutting-down",
     TransferFailed: "transfer-failed",

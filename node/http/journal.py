@@ -18,9 +18,9 @@ from node.http.parameters import NUMBER_MAX, Query, ReadQuery, Seq, Size
 from node.http.route import JSON, NDJSON, TEXT, Answer, Call, Content, Route
 from node.http.services import Services
 from node.http.views import fresh, typed_query
-from storage.errors import BlockUnknown, LedgerUnknown
+from storage.errors import BlockUnknown, LedgerUnknown, NotSealed
 from storage.journal import Journal
-from storage.rows import RevisionRow
+from storage.rows import RevisionRow, Sealed
 from storage.store import LedgerInfo
 
 _LEDGER = "/v1/ledgers/{ledger}"
@@ -115,8 +115,10 @@ async def list_blocks(services: Services, call: Call) -> web.Response:
 
 
 async def get_checkpoint(services: Services, call: Call) -> web.Response:
+    (ledger,) = call.names
     await services.reads.strong()
-    return web.Response(text=services.checkpoints.current(call.names[0]), content_type=TEXT)
+    sealed = await services.sealing.covering(ledger, 0)
+    return web.Response(text=services.checkpoints.of_seal(ledger, sealed), content_type=TEXT)
 
 
 async def get_inclusion(services: Services, call: Call) -> web.Response:
@@ -153,27 +155,42 @@ async def get_export(services: Services, call: Call) -> web.StreamResponse:
     info = services.store.ledger(ledger)
     if info is None:
         raise LedgerUnknown(ledger)
-    end = info.size if query.end is UNSET else query.end
+    # Without an end: to a seal that covers everything there is now, so that a checkpoint speaks for it all.
+    sealed = await _seal_at_end(services, info, None if query.end is UNSET else query.end)
+    info = services.store.ledger(ledger) or info
+    end = (info.size if sealed is None else sealed.size) if query.end is UNSET else query.end
     if end > info.size:
         raise BlockUnknown(end - 1, info.size)
     if query.start > end:
         raise BlockUnknown(query.start, end)
-    head = _export_head(services, info, query.start, end)
+    head = _export_head(services, info, query.start, end, sealed)
     response = await begin_stream(call, services.config.node_id)
     await _write_blocks(response, services, info, head, range(query.start, end))
     await response.write_eof()
     return response
 
 
-def _export_head(services: Services, info: LedgerInfo, start: int, end: int) -> bytes:
+async def _seal_at_end(services: Services, info: LedgerInfo, end: int | None) -> Sealed | None:
+    """The seal that an export ends with; None when it ends with another block, or there is no seal."""
+    if end is not None:
+        sealed = services.store.seal_at_or_after(info.name, end)
+        return sealed if sealed is not None and sealed.size == end else None
+    try:
+        return await services.sealing.covering(info.name, info.size - 1)
+    except NotSealed:
+        return None
+
+
+def _export_head(services: Services, info: LedgerInfo, start: int, end: int, sealed: Sealed | None) -> bytes:
+    """With a checkpoint, the size is the checkpoint's; else the journal's as of now."""
     head = {
         "export": 1,
         "ledger": info.id.hex(),
         "name": info.name,
         "from": start,
         "to": end,
-        "size": info.size,
-        "checkpoint": services.checkpoints.current(info.name) if end == info.size else None,
+        "size": info.size if sealed is None else sealed.size,
+        "checkpoint": None if sealed is None else services.checkpoints.of_seal(info.name, sealed),
     }
     return encode(head) + b"\n"
 
@@ -230,10 +247,10 @@ ROUTES = (
         _LEDGER + "/checkpoint",
         get_checkpoint,
         operation_id="getCheckpoint",
-        summary="The signed Merkle root of the whole journal (C2SP tlog-checkpoint)",
+        summary="The signed Merkle root of the journal up to its newest seal (C2SP tlog-checkpoint)",
         tag="journal",
         answers={200: Answer("A signed note.", Content(TEXT, schema={"type": "string"}))},
-        problems=("ledger-unknown",),
+        problems=("ledger-unknown", "not-sealed"),
     ),
     Route(
         "GET",

@@ -65,6 +65,7 @@ CATALOGUE: dict[str, Kind] = {
     "outcome-unknown": Kind(503, "Whether this was committed is not known", True),
     "overloaded": Kind(503, "The server has more work than it can take", True),
     "not-caught-up": Kind(503, "This node has not got the block yet", True),
+    "not-sealed": Kind(503, "No seal covers this yet, so there is no proof of it", True),
     "shutting-down": Kind(503, "The server is shutting down", True),
 }
 

@@ -21,18 +21,21 @@ class DocumentProof(msgspec.Struct, frozen=True):
     checkpoint: str
 
 
-def document_proof(services: Services, ledger: str, revision: Revision) -> DocumentProof:
-    """The proof of one revision, against a checkpoint that covers its block."""
+async def document_proof(services: Services, ledger: str, revision: Revision) -> DocumentProof:
+    """The proof of one revision, against the newest checkpoint, once that covers its block.
+
+    Raises NotSealed when no seal comes in time.
+    """
+    sealed = await services.sealing.covering(ledger, revision.seq)
     journal = services.store.journal(ledger)
     block, leaf_path = journal.leaf_path(revision)
-    size, note = services.checkpoints.covering(ledger, revision.seq)
     return DocumentProof(
         header=msgspec.Raw(block.header),
         leaf=msgspec.Raw(block.leaves[revision.leaf_index]),
         salt=revision.salt.hex(),
         leaf_index=revision.leaf_index,
         leaf_path=[node.hex() for node in leaf_path],
-        size=size,
-        path=[node.hex() for node in journal.inclusion(revision.seq, size)],
-        checkpoint=note,
+        size=sealed.size,
+        path=[node.hex() for node in journal.inclusion(revision.seq, sealed.size)],
+        checkpoint=services.checkpoints.of_seal(ledger, sealed),
     )

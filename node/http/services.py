@@ -13,6 +13,7 @@ from node.http.bodies import BodyBudget
 from node.http.forward import Forwarder
 from node.limits import BODIES_IN_FLIGHT_BYTES_MAX
 from node.reads import Reads
+from node.sealing import Sealing
 from node.stamps import Stamps
 from node.telemetry import Metrics
 from storage.store import Store
@@ -29,6 +30,7 @@ class Services:
     committer: Committer
     reads: Reads
     checkpoints: Checkpoints
+    sealing: Sealing
     forwarder: Forwarder
     stamps: Stamps
     erasing: Erasing

@@ -33,8 +33,9 @@ async def get_tlog_checkpoint(services: Services, call: Call) -> web.Response:
     (ledger,) = call.names
     if services.store.ledger(ledger) is None:
         await services.reads.strong()
+    sealed = services.store.sealed(ledger) or await services.sealing.covering(ledger, 0)
     return web.Response(
-        text=services.checkpoints.current(ledger),
+        text=services.checkpoints.of_seal(ledger, sealed),
         content_type=TEXT,
         headers={"Cache-Control": CHECKPOINT_CACHING},
     )
@@ -66,13 +67,18 @@ async def _published(services: Services, ledger: str, level: int, place: TilePla
     Raises NotLeader, whereupon the request is passed on, and Problem.
     """
     size = place.tree_size(level)
-    info = services.store.ledger(ledger)
-    if info is None or services.checkpoints.size(ledger) < size:
+    if services.store.ledger(ledger) is None or not _covers(services, ledger, size):
         await services.reads.strong()
     journal = services.store.journal(ledger)
-    if services.checkpoints.size(ledger) < size:
+    if not _covers(services, ledger, size):
         raise Problem("tile-unknown", f"no checkpoint of ledger {ledger!r} covers all of this tile")
     return journal
+
+
+def _covers(services: Services, ledger: str, size: int) -> bool:
+    """Whether the newest seal that this node has, and so a checkpoint, covers so many blocks."""
+    sealed = services.store.sealed(ledger)
+    return sealed is not None and sealed.size >= size
 
 
 def _answer(body: bytes, *, vary: bool = False) -> web.Response:
@@ -102,7 +108,7 @@ ROUTES = (
         summary="The newest checkpoint that this node has (C2SP tlog-tiles)",
         tag="tlog",
         answers={200: Answer("A signed note.", Content(TEXT, schema={"type": "string"}), _CACHING)},
-        problems=("ledger-unknown",),
+        problems=("ledger-unknown", "not-sealed"),
     ),
     Route(
         "GET",

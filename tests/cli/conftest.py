@@ -36,7 +36,8 @@ Stele = Callable[..., Finished]
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    running = Cluster(tmp_path_factory.mktemp("single"), nodes=1)
+    # Seals come only when somebody asks for a proof, so that tests can count blocks.
+    running = Cluster(tmp_path_factory.mktemp("single"), 1, "--seal-interval-s", "3600")
     running.start()
     try:
         yield running

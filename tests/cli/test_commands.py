@@ -129,14 +129,14 @@ def test_blocks_checkpoints_and_proofs(stele: Stele, ledger: str, single: Cluste
     listed = stele("block", "list", ledger, "--from", "1", "-o", "csv").out
     assert [row["seq"] for row in csv.DictReader(io.StringIO(listed))] == ["1", "2"]
     refused(stele("block", "show", ledger, "99"), 3, "99")
-    assert stele("checkpoint", "show", ledger).out.startswith(f"demo/{ledger}\n3\n")
+    assert stele("checkpoint", "show", ledger).out.startswith(f"demo/{ledger}\n4\n")
     shown = stele("checkpoint", "show", ledger, "-o", "json", "--verifier-key", single.verifier_key).json
-    assert (shown["size"], shown["verified"]) == (3, True)
-    assert stele("proof", "inclusion", ledger, "1", "-o", "json").json["size"] == 3
+    assert (shown["size"], shown["verified"]) == (4, True)
+    assert stele("proof", "inclusion", ledger, "1", "-o", "json").json["size"] == 4
     assert stele("proof", "consistency", ledger, "1", "2", "-o", "json").json["to"] == 2
-    first = stele("proof", "consistency", ledger, "3", "--root", shown["root"])
+    first = stele("proof", "consistency", ledger, "4", "--root", shown["root"])
     assert first.code == 0
-    wrong = stele("proof", "consistency", ledger, "3", "--root", "00" * 32)
+    wrong = stele("proof", "consistency", ledger, "4", "--root", "00" * 32)
     refused(wrong, 6, "VERIFICATION FAILED")
 
 
@@ -145,7 +145,7 @@ def test_export_and_verify(stele: Stele, ledger: str, single: Cluster, tmp_path:
     key = stele("ledger", "show", ledger, "-o", "json").json["verifier_key"]
     online = stele("verify", ledger, "--key", key, "-o", "json")
     assert (online.code, online.err) == (0, "")
-    assert (online.json["result"], online.json["blocks"]) == ("verified", 3)
+    assert (online.json["result"], online.json["blocks"]) == ("verified", 4)
 
     plain, packed = tmp_path / "x.ndjson", tmp_path / "x.ndjson.gz"
     assert stele("export", ledger, "-o", plain).code == 0
@@ -170,7 +170,7 @@ def test_export_and_verify(stele: Stele, ledger: str, single: Cluster, tmp_path:
 def test_trust_on_first_use(stele: Stele, ledger: str, alone: Stele) -> None:
     stele("document", "put", ledger, "t", "k", '{"n":1}')
     first = stele("document", "get", ledger, "t", "k", "--proof", "-o", "json")
-    assert first.json["proof"]["size"] == 3
+    assert first.json["proof"]["size"] == 4
     assert "trusting, from now on" in first.err
     assert stele("verify", ledger).err == ""
     assert stele("checkpoint", "forget", ledger).code == 0

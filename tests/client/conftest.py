@@ -14,7 +14,8 @@ _numbers = itertools.count()
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A real node that is its own cluster, for all tests of a module."""
-    running = Cluster(tmp_path_factory.mktemp("single"), nodes=1)
+    # Seals come only when somebody asks for a proof, so that tests can count blocks.
+    running = Cluster(tmp_path_factory.mktemp("single"), 1, "--seal-interval-s", "3600")
     running.start()
     try:
         yield running

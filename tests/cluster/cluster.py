@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,8 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> No
 class Cluster:
     """Three nodes in three zones under the demo's supervisor, which starts again what dies."""
 
-    def __init__(self, root: Path, nodes: int = 3, options: Sequence[str] = ()) -> None:
+    def __init__(self, root: Path, nodes: int = 3, *options: str) -> None:
+        """`options` are more of those of `steled demo`."""
         self.root = root
         self.data = root / "data"
         self.ready_file = root / "ready.json"

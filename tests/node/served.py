@@ -72,6 +72,8 @@ class ServedNode:
                 "http_port": free_port(),
                 "raft_port": free_port(),
                 "insecure": True,
+                # Seals come only when somebody asks for a proof, so that tests can count blocks.
+                "seal_interval_s": 3600.0,
                 **self.settings,
             }
         )

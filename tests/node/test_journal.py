@@ -36,9 +36,10 @@ def test_a_full_export_verifies(node: ServedNode, filled: str) -> None:
     answer = node.ask("GET", f"/v1/ledgers/{filled}/export")
     assert answer.headers["Content-Type"] == "application/x-ndjson"
     lines = answer.body.splitlines()
-    assert len(lines) == 1 + 9
+    assert len(lines) == 1 + 10
     report = verify_export(lines, key_of(node, filled))
-    assert (report.blocks, report.size) == (9, 9)
+    assert (report.blocks, report.size) == (10, 10)
+    assert (report.seals, report.state_checked) == (1, True)
 
 
 def test_an_export_is_the_blocks(node: ServedNode, filled: str) -> None:
@@ -48,7 +49,7 @@ def test_an_export_is_the_blocks(node: ServedNode, filled: str) -> None:
     assert blocks == [node.ask("GET", f"/v1/ledgers/{filled}/blocks/{seq}").json for seq in (3, 4, 5)]
     assert node.ask("GET", f"/v1/ledgers/{filled}/export?to=10").slug == "block-unknown"
     assert node.ask("GET", f"/v1/ledgers/{filled}/export?from=5&to=4").slug == "block-unknown"
-    empty = node.ask("GET", f"/v1/ledgers/{filled}/export?from=9").body.splitlines()
+    empty = node.ask("GET", f"/v1/ledgers/{filled}/export?from=9&to=9").body.splitlines()
     assert len(empty) == 1
 
 
@@ -71,21 +72,32 @@ def test_a_delete_has_no_data_in_its_block(node: ServedNode, filled: str) -> Non
     assert "data" not in revision
 
 
-def test_the_checkpoint_is_signed_once_a_size(node: ServedNode, filled: str) -> None:
+def test_the_checkpoint_is_signed_once_a_seal(node: ServedNode, filled: str) -> None:
     path = f"/v1/ledgers/{filled}/checkpoint"
     first = node.ask("GET", path)
     assert first.headers["Content-Type"].startswith("text/plain")
     origin = f"stele/{filled}"
     checkpoint = parse_checkpoint(first.body.decode(), key_of(node, filled), origin)
-    assert checkpoint.size == 9
+    assert checkpoint.size == 10
     assert node.ask("GET", path).body == first.body
-    assert node.node.services.store.checkpoint(filled, 9) == first.body.decode()
+    assert node.node.services.store.checkpoint(filled, 10) == first.body.decode()
+
+
+def test_a_checkpoint_stays_until_the_next_seal(node: ServedNode, filled: str) -> None:
+    path = f"/v1/ledgers/{filled}/checkpoint"
+    first = node.ask("GET", path).body
+    node.ask("PUT", f"/v1/ledgers/{filled}/tables/cars/documents/later", {"n": 1})
+    assert node.ask("GET", path).body == first
+    proof = node.ask("GET", f"/v1/ledgers/{filled}/tables/cars/documents/later?proof=true").json["proof"]
+    assert proof["size"] == 12
+    assert node.ask("GET", path).body.decode() == proof["checkpoint"]
 
 
 def test_inclusion_and_consistency_proofs_hold(node: ServedNode, filled: str) -> None:
     base, key, origin = f"/v1/ledgers/{filled}", key_of(node, filled), f"stele/{filled}"
     old = parse_checkpoint(node.ask("GET", f"{base}/checkpoint").body.decode(), key, origin)
     node.ask("PUT", f"{base}/tables/cars/documents/later", {"n": 1})
+    node.ask("GET", f"{base}/tables/cars/documents/later?proof=true")
     new = parse_checkpoint(node.ask("GET", f"{base}/checkpoint").body.decode(), key, origin)
     proof = node.ask("GET", f"{base}/proofs/consistency?from={old.size}&to={new.size}").json
     path = [bytes.fromhex(each) for each in proof["path"]]

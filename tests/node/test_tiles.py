@@ -21,10 +21,11 @@ def log(node: ServedNode) -> str:
     """A ledger of 602 blocks: each line that deletes is a block of its own, and so is what stands before."""
     name = node.ledger("tiles")
     lines = [
-        {"key": "k", "data": {"n": n}} if n % 2 == 0 else {"op": "delete", "key": "k"} for n in range(600)
+        {"key": "k", "data": {"n": n}} if n % 2 == 0 else {"op": "delete", "key": "k"} for n in range(599)
     ]
     body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
     assert node.ask("POST", f"/v1/ledgers/{name}/bulk?table=cars", body).status == 200
+    assert node.ask("GET", f"/v1/ledgers/{name}/checkpoint").status == 200  # A seal, the last block.
     assert node.size(name) == SIZE
     return name
 
@@ -165,10 +166,18 @@ def test_bundles_are_compressed_for_whoever_takes_it(
         assert len(answer.body) < len(body) * 0.7
 
 
-def test_a_new_block_extends_the_partial_tile(node: ServedNode) -> None:
+def test_a_new_seal_extends_the_partial_tile(node: ServedNode) -> None:
     name = node.ledger("growing")
-    before = fetch(node, name, "tile/0/000.p/2").body
-    assert fetch(node, name, "tile/0/000.p/3").status == 404
-    assert node.ask("PUT", f"/v1/ledgers/{name}/tables/cars/documents/k", {"n": 1}).status == 201
-    assert fetch(node, name, "tile/0/000.p/3").body[:64] == before
-    assert fetch(node, name, "tile/0/000.p/2").body == before
+    assert fetch(node, name, "tile/0/000.p/2").slug == "tile-unknown"
+    assert fetch(node, name, "checkpoint").body.splitlines()[1] == b"3"
+    before = fetch(node, name, "tile/0/000.p/3").body
+    path = f"/v1/ledgers/{name}/tables/cars/documents/k"
+    assert node.ask("PUT", path, {"n": 1}).status == 201
+    # Nothing is shown that no checkpoint covers.
+    assert fetch(node, name, "checkpoint").body.splitlines()[1] == b"3"
+    assert fetch(node, name, "tile/0/000.p/4").slug == "tile-unknown"
+    assert fetch(node, name, "tile/entries/000.p/4").slug == "tile-unknown"
+    assert node.ask("GET", f"{path}?proof=true").status == 200
+    assert fetch(node, name, "checkpoint").body.splitlines()[1] == b"5"
+    assert fetch(node, name, "tile/0/000.p/5").body[:96] == before
+    assert fetch(node, name, "tile/0/000.p/3").body == before

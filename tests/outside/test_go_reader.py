@@ -49,9 +49,10 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedNode]:
     served = ServedNode(tmp_path_factory.mktemp("node")).start()
     served.ledger("outside")
-    lines = [{"key": "k", "data": {"n": n}} if n % 2 else {"op": "delete", "key": "k"} for n in range(1, 901)]
+    lines = [{"key": "k", "data": {"n": n}} if n % 2 else {"op": "delete", "key": "k"} for n in range(1, 900)]
     body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
     assert served.ask("POST", "/v1/ledgers/outside/bulk?table=cars", body).status == 200
+    assert served.ask("GET", "/v1/ledgers/outside/checkpoint").status == 200  # A seal, the last block.
     assert served.size("outside") == BLOCKS
     yield served
     served.stop()
@@ -138,5 +139,6 @@ def test_a_server_that_alters_nothing_is_believed(reader: Path, node: ServedNode
 
 def test_go_refuses_another_key(reader: Path, node: ServedNode) -> None:
     node.ledger("another")
+    assert node.ask("GET", "/v1/ledgers/another/checkpoint").status == 200
     other = str(node.ask("GET", "/v1/ledgers/another").json["verifier_key"])
     assert run(reader, f"{node.url}/v1/ledgers/outside", other).returncode == 1

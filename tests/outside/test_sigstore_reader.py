@@ -54,9 +54,10 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedNode]:
     served = ServedNode(tmp_path_factory.mktemp("node")).start()
     served.ledger("outside")
-    lines = [{"key": "k", "data": {"n": n}} if n % 2 else {"op": "delete", "key": "k"} for n in range(1, 299)]
+    lines = [{"key": "k", "data": {"n": n}} if n % 2 else {"op": "delete", "key": "k"} for n in range(1, 298)]
     body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
     assert served.ask("POST", "/v1/ledgers/outside/bulk?table=cars", body).status == 200
+    assert served.ask("GET", "/v1/ledgers/outside/checkpoint").status == 200  # A seal, the last block.
     assert served.size("outside") == BLOCKS
     yield served
     served.stop()

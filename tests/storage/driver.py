@@ -14,6 +14,7 @@ from storage.commands import (
     CreateTable,
     DropTable,
     Operation,
+    Seal,
     Transact,
     encode_group,
 )
@@ -58,6 +59,14 @@ class Driver:
 
     def drop_table(self, table: str) -> DropTable:
         return DropTable(LEDGER, table, self.random_bytes(16), self.tick(), "tester", self.random_bytes(32))
+
+    def seal(self, ledger: str = LEDGER) -> Seal:
+        """The seal that a leader with this store would propose."""
+        info = self.store.ledger(ledger)
+        assert info is not None
+        sealed = self.store.sealed(ledger)
+        size, root = (0, bytes(32)) if sealed is None else (sealed.size, sealed.root)
+        return Seal(ledger, info.id, self.random_bytes(16), self.tick(), "tester", size, root)
 
     def tick(self) -> int:
         self.now += 1_000

@@ -188,6 +188,7 @@ def test_the_digest_of_an_erased_request_goes_too(driver: Driver) -> None:
 def test_fsck_accepts_an_erasure_and_nothing_like_one(driver: Driver) -> None:
     write(driver, 3)
     committed(driver.one(erase(driver, versions=(0, 2), idempotency_key="e")))
+    committed(driver.one(driver.seal()))
     driver.store.close()
     assert fsck.check(driver.path).findings == []
     stem = keys.revisions_of_table(1, 1) + b"k\0"

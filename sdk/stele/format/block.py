@@ -93,6 +93,26 @@ def genesis_header_bytes(
     ).encode()
 
 
+def seal_header_bytes(
+    *,
+    ledger: bytes,
+    seq: int,
+    prev: bytes,
+    at_us: int,
+    tx: bytes,
+    information_hash: bytes,
+    state_root: bytes,
+) -> bytes:
+    """The header of a seal: a block without revisions that commits to the state map as of the block
+    before it (stele.format.state_map). Arguments as for `header_bytes`. Raises InvalidTime."""
+    return (
+        f'{{"at":"{format_time(at_us)}","format":1,"info":"{information_hash.hex()}","kind":"seal",'
+        f'"ledger":"{ledger.hex()}","prev":"{prev.hex()}","revision_count":0,'
+        f'"revision_root":"{EMPTY_ROOT.hex()}","seq":{seq},"state_root":"{state_root.hex()}",'
+        f'"tx":"{tx.hex()}"}}'
+    ).encode()
+
+
 _Hash = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 _Id = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)]
@@ -101,7 +121,7 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)]
 class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A block header as its JSON has it: hashes and ids in lowercase hex, `at` in RFC 3339.
 
-    `codec`, `hash_profile` and `name` stand in a genesis block only.
+    `codec`, `hash_profile` and `name` stand in a genesis block only, `state_root` in a seal only.
     """
 
     at: str
@@ -109,13 +129,14 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     format: Literal[1]
     hash_profile: str | None = None
     info: _Hash
-    kind: Literal["tx", "genesis", "erasure"]
+    kind: Literal["tx", "genesis", "seal", "erasure"]
     ledger: _Id
     name: str | None = None
     prev: _Hash
     revision_count: _Count
     revision_root: _Hash
     seq: _Count
+    state_root: _Hash | None = None
     tx: _Id
 
     @property
@@ -148,7 +169,16 @@ def parse_header(data: bytes) -> Header:
         raise InvalidHeader("header: codec, hash_profile and name belong to a genesis block, all three")
     if header.kind == "erasure" and header.revision_count:
         raise InvalidHeader(f"header: an erasure with {header.revision_count} revisions")
+    _check_seal(header)
     # Encoding again settles order, spaces, escapes and repeated members in one comparison.
     if _header_encoder.encode(header) != data:
         raise InvalidHeader("header: not in canonical form")
     return header
+
+
+def _check_seal(header: Header) -> None:
+    is_seal = header.kind == "seal"
+    if is_seal != (header.state_root is not None):
+        raise InvalidHeader("header: state_root belongs to a seal, and to nothing else")
+    if is_seal and header.revision_count:
+        raise InvalidHeader(f"header: a seal with {header.revision_count} revisions")

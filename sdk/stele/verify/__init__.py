@@ -9,17 +9,21 @@ from stele.verify.document import verify_document
 from stele.verify.errors import VerificationError
 from stele.verify.export import ExportReport, ExportVerifier, verify_export
 from stele.verify.note import VerifierKey, open_note
+from stele.verify.state_map import StateRow, place_of, verify_state
 
 __all__ = [
     "Checkpoint",
     "ExportReport",
     "ExportVerifier",
+    "StateRow",
     "TrustPolicy",
     "VerificationError",
     "VerifierKey",
     "open_note",
     "parse_checkpoint",
+    "place_of",
     "verify_document",
     "verify_export",
     "verify_growth",
+    "verify_state",
 ]

@@ -6,6 +6,7 @@ import re
 from hashlib import sha256
 
 import msgspec
+from msgspec import UNSET
 
 from stele.format.canonical import parse_object
 from stele.format.errors import CanonicalError
@@ -15,7 +16,9 @@ from stele.verify.errors import BrokenChain, Malformed, Mismatch
 from stele.verify.history import History
 from stele.verify.limits import EXPORT_LINE_SIZE_BYTES_MAX
 from stele.verify.merkle import TreeBuilder, leaf_hash, root_of
+from stele.verify.state_map import StateReplay, StateRow
 
+_HASH_SIZE_BYTES = 32
 _SALT_SIZE_BYTES = 32
 _NO_PREVIOUS = "0" * 64
 _GENESIS = ("json-rfc8785", "rfc6962-sha256")
@@ -27,11 +30,13 @@ class Chain:
     """A journal as far as it was read.
 
     `append` checks a block's own hashes, its link to the block before, its time and the versions of its
-    documents, and adds its header to the tree.
+    documents, and adds its header to the tree. With the whole journal before it, a seal's state root is
+    recomputed.
     """
 
     def __init__(self, ledger: str, name: str, *, first_seq: int = 0, history: bool = True) -> None:
-        """`ledger` is the ledger id in hex. Without `history` no key is remembered (see History)."""
+        """`ledger` is the ledger id in hex. Without `history` no key is remembered (see History), and
+        state roots are not recomputed; nor are they when `first_seq` is not 0."""
         self.ledger = ledger
         self.name = name
         self.next_seq = first_seq
@@ -41,6 +46,9 @@ class Chain:
         self.last_at = ""
         self.history = History(first_seq) if history else None
         self.erasures = Erasures()
+        self.state = StateReplay(ledger) if history and first_seq == 0 else None
+        self.seals = 0
+        self.state_root: bytes | None = None
         # Unknown in an export that begins later: its first block's link then leads out of what is shown.
         self._previous = _NO_PREVIOUS if first_seq == 0 else None
 
@@ -90,6 +98,22 @@ class Chain:
             _expect(seq, "revision_count", 0, header.revision_count)
         elif header.names_ledger:
             raise Malformed(f"block {seq}: codec, hash_profile and name belong to the genesis block only")
+        self._check_seal(header)
+
+    def _check_seal(self, header: shape.Header) -> None:
+        """A seal has a state root and no revisions; anything else has no state root."""
+        seq = self.next_seq
+        if header.kind != "seal":
+            if header.state_root is not UNSET:
+                raise Malformed(f"block {seq}: state_root belongs to a seal only")
+            return
+        _expect(seq, "revision_count", 0, header.revision_count)
+        if not isinstance(header.state_root, str):
+            raise Malformed(f"block {seq}: a seal without state_root")
+        self.state_root = shape.decode_hex(header.state_root, _HASH_SIZE_BYTES, f"block {seq}: state_root")
+        self.seals += 1
+        if self.state is not None:
+            _expect(seq, "state root", self.state.root().hex(), header.state_root)
 
     def _check_revisions(self, block: shape.Block) -> int:
         """Check leaves, commitments and their root; return how many colons their JSON must hold."""
@@ -109,6 +133,9 @@ class Chain:
             if self.history is not None:
                 self.history.append(revision.leaf, seq)
             hashes.append(leaf_hash(leaf))
+            if self.state is not None:
+                row = StateRow(revision.leaf.version, seq, hashes[-1])
+                self.state.put(revision.leaf.table, revision.leaf.key, row)
             # Two for leaf and salt (or erased), one for data.
             colons += 2 + leaf.count(b":") + (payload.count(b":") + 1 if payload else 0)
         _expect(seq, "revision_root", block.header.revision_root, root_of(hashes).hex())

@@ -29,7 +29,8 @@ class ExportReport:
     `checkpoint` is the signed one it was checked against, None when no key was given.
     `erased` of the revisions are shown without their content. Of those, `erasures_beyond` name an erasure
     block that lies behind the blocks shown, which only an export that ends early may have.
-    `keys` counts documents ever written, None without the history check. Times are those of the blocks.
+    `keys` counts documents ever written, None without the history check. `state_root` is that of the
+    newest of its `seals`; all were recomputed when `state_checked`. Times are those of the blocks.
     """
 
     ledger: str
@@ -40,6 +41,9 @@ class ExportReport:
     erased: int
     erasures_beyond: int
     keys: int | None
+    seals: int
+    state_root: bytes | None
+    state_checked: bool
     size: int
     root: bytes | None
     first_at: str
@@ -186,6 +190,9 @@ def _report(
         erased=chain.erasures.erased,
         erasures_beyond=chain.erasures.awaited,
         keys=None if chain.history is None else chain.history.keys,
+        seals=chain.seals,
+        state_root=chain.state_root,
+        state_checked=chain.state is not None,
         size=start.size,
         root=root,
         first_at=chain.first_at,

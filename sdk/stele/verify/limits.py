@@ -25,3 +25,12 @@ EXPORT_LINE_SIZE_BYTES_MAX: Final = 64 << 20
 """One block of an export. It bounds the verifier's memory together with the key history."""
 
 PROGRESS_EVERY_BLOCKS: Final = 1000
+
+BUCKET_DEPTH_MIN: Final = 20
+BUCKET_DEPTH_MAX: Final = 256
+BUCKET_ROWS_MAX: Final = 64
+"""Of the state map: bits of a key hash that lead to a bucket, and the rows of a bucket."""
+
+STATE_SIBLINGS_MAX: Final = 3 * BUCKET_DEPTH_MAX // 2
+STATE_ROWS_TEXT_LENGTH_MAX: Final = 6_828
+"""A full bucket, 64 rows of 80 bytes, in base64."""

@@ -13,27 +13,34 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from stele.verify.errors import Malformed
-from stele.verify.limits import PATH_LENGTH_MAX, SEQ_MAX
+from stele.verify.limits import (
+    PATH_LENGTH_MAX,
+    SEQ_MAX,
+    STATE_ROWS_TEXT_LENGTH_MAX,
+    STATE_SIBLINGS_MAX,
+)
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
 _Path = Annotated[list[str], msgspec.Meta(max_length=PATH_LENGTH_MAX)]
+_Base64Hash = Annotated[str, msgspec.Meta(max_length=44)]
 
 
 class Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A block header; `codec`, `hash_profile` and `name` in the genesis block only."""
+    """A block header; `codec`, `hash_profile` and `name` in the genesis block only, `state_root` in seals."""
 
     at: str
     codec: str | UnsetType = UNSET
     format: Literal[1]
     hash_profile: str | UnsetType = UNSET
     info: str
-    kind: Literal["tx", "genesis", "erasure"]
+    kind: Literal["tx", "genesis", "seal", "erasure"]
     ledger: str
     name: str | UnsetType = UNSET
     prev: str
     revision_count: _Count
     revision_root: str
     seq: _Count
+    state_root: str | UnsetType = UNSET
     tx: str
 
     @property
@@ -98,6 +105,14 @@ class ExportStart(msgspec.Struct, forbid_unknown_fields=True):
     to: _Count
     size: _Count
     checkpoint: str | None
+
+
+class StateProof(msgspec.Struct, forbid_unknown_fields=True):
+    """One bucket of the state map and what leads from it to the state root, in base64."""
+
+    bucket_depth: _Count
+    rows: Annotated[str, msgspec.Meta(max_length=STATE_ROWS_TEXT_LENGTH_MAX)]
+    siblings: Annotated[list[_Base64Hash], msgspec.Meta(max_length=STATE_SIBLINGS_MAX)]
 
 
 class DocumentProof(msgspec.Struct, forbid_unknown_fields=True):

@@ -1,0 +1,139 @@
+"""The state map: one row for every document key that ever had a revision, under one root.
+
+A map of rows by key hash, as a quaternary Merkle tree (docs/concepts.md, "The state map"; docs/adr/0008).
+A node at depth d (an even number of bits) stands for all keys whose hash begins with its d bits:
+
+- at depth 20 or more, 64 rows or fewer are a bucket: SHA-256(02 || rows), the rows sorted by key hash;
+- everything else is an inner node: SHA-256(03 || four children), the children by the next two bits.
+
+So above depth 20 every node is an inner one, and the tree is a function of the set of rows alone. A
+subtree without rows has the same hash wherever it stands at a depth: `EMPTY[depth]`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from stele.format.limits import HASH_SIZE_BYTES
+
+BUCKET_DEPTH_MIN: Final = 20
+"""Bits of a key hash that choose one of 2^20 buckets."""
+
+BITS_PER_LEVEL: Final = 2
+CHILDREN: Final = 1 << BITS_PER_LEVEL
+
+BUCKET_ROWS_MAX: Final = 64
+"""A bucket with more rows splits into four by the next two bits."""
+
+ROW_SIZE_BYTES: Final = 80
+KEY_HASH_BITS: Final = 8 * HASH_SIZE_BYTES
+
+BUCKET_PREFIX: Final = b"\x02"
+INNER_PREFIX: Final = b"\x03"
+KEY_PREFIX: Final = b"\x04"
+
+_sha256 = hashlib.sha256
+_row = struct.Struct(">32sQQ32s")
+_u32 = struct.Struct(">I")
+
+
+class Row(NamedTuple):
+    """What the map says of a key: its newest revision (which may be a delete)."""
+
+    key_hash: bytes
+    version: int
+    seq: int
+    leaf_hash: bytes
+
+
+def key_hash_prefix(ledger: bytes, table: str) -> bytes:
+    """What a table's key hashes have in common: `ledger` is the 16-byte id, `table` the table id.
+
+    The key hash is SHA-256 of this and the document key in UTF-8: 04 || ledger || length of the table
+    id in UTF-8, u32 || table id || key, numbers big-endian.
+    """
+    encoded = table.encode()
+    return KEY_PREFIX + ledger + _u32.pack(len(encoded)) + encoded
+
+
+def key_hash(ledger: bytes, table: str, key: str) -> bytes:
+    """The place of a document in the map."""
+    return _sha256(key_hash_prefix(ledger, table) + key.encode()).digest()
+
+
+def pack_row(key_hash: bytes, version: int, seq: int, leaf_hash: bytes) -> bytes:
+    """80 bytes: key hash, version u64, seq u64 (both big-endian), hash of the revision leaf."""
+    return _row.pack(key_hash, version, seq, leaf_hash)
+
+
+def unpack_rows(rows: bytes) -> list[Row]:
+    """The rows of a bucket. Raises struct.error unless they are whole."""
+    return [Row._make(row) for row in _row.iter_unpack(rows)]
+
+
+def split(rows: bytes, depth: int) -> list[bytes]:
+    """The rows of the four children of a node at `depth`, given its rows in order."""
+    children = [bytearray() for _ in range(CHILDREN)]
+    for start in range(0, len(rows), ROW_SIZE_BYTES):
+        hashed = rows[start : start + HASH_SIZE_BYTES]
+        children[digit(hashed, depth)] += rows[start : start + ROW_SIZE_BYTES]
+    return [bytes(child) for child in children]
+
+
+def digit(key_hash: bytes, depth: int) -> int:
+    """Which child of a node at `depth` a key belongs to: bits `depth` and `depth` + 1 of its hash."""
+    # Depths are even, so that the two bits never lie in different bytes.
+    return key_hash[depth >> 3] >> (6 - (depth & 7)) & (CHILDREN - 1)
+
+
+def is_bucket(rows: bytes, depth: int) -> bool:
+    """Whether the node at `depth` with these rows is a bucket."""
+    return depth >= BUCKET_DEPTH_MIN and len(rows) <= BUCKET_ROWS_MAX * ROW_SIZE_BYTES
+
+
+def bucket_hash(rows: bytes) -> bytes:
+    return _sha256(BUCKET_PREFIX + rows).digest()
+
+
+def inner_hash(children: bytes) -> bytes:
+    """`children` is the four hashes, one after another."""
+    return _sha256(INNER_PREFIX + children).digest()
+
+
+def node_hash(rows: bytes, depth: int) -> bytes:
+    """The hash of the node at `depth` that holds exactly these rows, sorted and without doubles."""
+    if not rows and depth <= BUCKET_DEPTH_MIN:
+        return EMPTY[depth]
+    if is_bucket(rows, depth):
+        return bucket_hash(rows)
+    children = split(rows, depth)
+    return inner_hash(b"".join(node_hash(child, depth + BITS_PER_LEVEL) for child in children))
+
+
+def state_root(rows: Sequence[bytes]) -> bytes:
+    """The root over packed rows in any order: the definition, for tests and small maps."""
+    return node_hash(b"".join(sorted(rows)), 0)
+
+
+def _empty_hashes() -> dict[int, bytes]:
+    hashes = {BUCKET_DEPTH_MIN: bucket_hash(b"")}
+    for depth in range(BUCKET_DEPTH_MIN - BITS_PER_LEVEL, -1, -BITS_PER_LEVEL):
+        hashes[depth] = inner_hash(hashes[depth + BITS_PER_LEVEL] * CHILDREN)
+    return hashes
+
+
+EMPTY: Final = _empty_hashes()
+"""The hash of a node without rows, by its depth (0, 2 … 20)."""
+
+
+class StateProof(NamedTuple):
+    """That a bucket is in the map: `siblings` has three hashes a level, from the bucket's depth up,
+    each level's in the order of the children. The bucket shows which of its keys exist, and that no
+    other does."""
+
+    bucket_depth: int
+    rows: bytes
+    siblings: list[bytes]
