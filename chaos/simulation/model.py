@@ -51,6 +51,8 @@ class _Document:
     seq: int
     payload: bytes | None
     erased: set[int] = field(default_factory=set)
+    seqs: list[int] = field(default_factory=list)
+    """The block of each version."""
 
 
 @dataclass(slots=True)
@@ -179,8 +181,9 @@ class Model:
             before = table.documents.get(operation.key)
             version = 0 if before is None else before.version + 1
             payload = operation.payload if operation.op == "put" else None
-            erased = set() if before is None else before.erased
-            table.documents[operation.key] = _Document(version, ledger.size, payload, erased)
+            erased, seqs = (set[int](), list[int]()) if before is None else (before.erased, before.seqs)
+            seqs.append(ledger.size)
+            table.documents[operation.key] = _Document(version, ledger.size, payload, erased, seqs)
             table.last_seq = ledger.size
             shown = None if payload is None else Shown(version, payload)
             self._show((command.ledger, operation.table, operation.key), shown)
@@ -199,6 +202,10 @@ class Model:
         if not fresh:
             return Answer("already-erased")
         document.erased.update(fresh)
+        made = {document.seqs[version] for version in fresh}
+        for key, (_, first) in ledger.answers.items():
+            if first.kind == "committed" and first.seq in made:
+                ledger.answers[key] = b"", first
         if table.active and document.payload is not None and document.version in fresh:
             self._show((command.ledger, command.table, command.key), Shown(document.version, b""))
         return _next_block(ledger, fresh)
