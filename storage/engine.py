@@ -153,9 +153,11 @@ class Engine:
 
         Waits until the files that held it are gone, the write-ahead log's too. May take seconds, and may
         run on a thread of its own beside the reads and writes of another. Raises `StorageFailed`, and
-        `FilesRemain`.
+        `FilesRemain`: at once while a checkpoint (hard links) exists, and when a file stays.
         """
         old_files = [path for path in self._path.iterdir() if path.suffix in (".log", ".sst")]
+        if any(_link_count(path) > 1 for path in old_files):
+            raise FilesRemain("a copy of the database shares its files")
         options = CompactOptions()
         # The lowest level too: by default RocksDB leaves its files alone when nothing above them overlaps.
         options.set_bottommost_level_compaction(BottommostLevelCompaction.force())
@@ -185,6 +187,13 @@ class Engine:
         self._raft.close()
         self._database.close()
         del self._raft, self._raft_handle, self._database
+
+
+def _link_count(path: Path) -> int:
+    try:
+        return path.stat().st_nlink
+    except FileNotFoundError:
+        return 0
 
 
 class Cursor:

@@ -13,6 +13,7 @@ from stele.format.erasure import parse_erasure
 from storage import fsck, keys, limits, rows
 from storage.commands import Erase
 from storage.engine import Batch, Engine
+from storage.errors import FilesRemain
 from storage.store import Store
 from tests.storage.driver import LEDGER, Driver, committed, refused
 
@@ -263,6 +264,19 @@ def test_rewriting_leaves_nothing_in_any_file(driver: Driver) -> None:
     assert known is not None
     assert (known.completed_at, known.raft_index) == (4711, pending.row.raft_index)
     assert driver.store.erasure(LEDGER, 0) is None
+
+
+def test_files_that_a_copy_shares_are_not_taken_for_gone(driver: Driver, tmp_path: Path) -> None:
+    write(driver)
+    driver.store._engine.flush()
+    committed(driver.one(erase(driver)))
+    copy = tmp_path / "copy.sst"
+    copy.hardlink_to(next(driver.path.glob("*.sst")))
+    (pending,) = driver.store.pending_erasures()
+    with pytest.raises(FilesRemain):
+        driver.store.rewriting([pending])()
+    copy.unlink()
+    driver.store.rewriting([pending])()
 
 
 def test_replicas_make_the_same_rows(driver: Driver, tmp_path: Path) -> None:
