@@ -36,6 +36,7 @@ from node.http.routes import ROUTES
 from node.http.server import Dispatcher, HttpServer
 from node.http.services import Services
 from node.reads import Reads
+from node.scrubbing import Scrubbing
 from node.sealing import Sealing
 from node.stamps import Stamps
 from node.telemetry import Metrics, Readings, configure_logging, node_readings
@@ -80,10 +81,12 @@ class Node:
             store.close()
             raise
         replica, committer = self.services.replica, self.services.committer
-        readings = Readings(lambda: node_readings(replica, committer, store))
+        scrubbing = self.services.scrubbing
+        readings = Readings(lambda: node_readings(replica, committer, store, scrubbing))
         self.services.metrics.registry.register(readings)
         replica.on_leadership(self.services.sealing.leadership)
         self.services.erasing.start()
+        self.services.scrubbing.start()
         replica.on_leadership(lambda leads: _log.info("leadership", leads=leads))
         try:
             await self._serve_http()
@@ -121,6 +124,7 @@ class Node:
             ),
             forwarder=Forwarder(config.node_id, {peer.id: peer.http_url for peer in config.peers}),
             stamps=stamps,
+            scrubbing=Scrubbing(store, self._on_fatal),
             erasing=Erasing(store, replica, committer, stamps, self._on_fatal),
             metrics=metrics,
             openapi_document=encode(build_document(ROUTES, version=node.__version__)),
@@ -162,6 +166,7 @@ class Node:
         services = self.services
         if self._runner is not None:
             await self._runner.cleanup()
+        await services.scrubbing.stop()
         await services.erasing.stop()
         await services.committer.close(limits.SHUTDOWN_COMMITS_TIMEOUT_S)
         await services.forwarder.close()

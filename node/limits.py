@@ -130,6 +130,15 @@ ERASURE_RETRY_S = 10.0
 ERASURE_ASK_TIMEOUT_S = 2.0
 """How long another node is given to say how far it is."""
 
+# --- scrub ------------------------------------------------------------------------------------
+
+SCRUB_BLOCKS_AT_ONCE = 4
+SCRUB_PAUSE_S = 0.05
+"""Between so many blocks: at most 80 a second, which takes less than a hundredth of a processor."""
+
+SCRUB_ROUND_PAUSE_S = 60.0
+"""After the last block, before the first one again."""
+
 # --- forwarding -------------------------------------------------------------------------------
 
 FORWARD_CONNECTIONS_MAX = 256

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from consensus.config import Role
 from consensus.replica import Replica
 from node.committer import Committer
+from node.scrubbing import Scrubbing
 from storage.store import Store
 
 _LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -130,7 +131,9 @@ class Readings(Collector):
             yield family
 
 
-def node_readings(replica: Replica, committer: Committer, store: Store) -> list[Measurement]:
+def node_readings(
+    replica: Replica, committer: Committer, store: Store, scrubbing: Scrubbing
+) -> list[Measurement]:
     """What the parts of a node have to say about themselves."""
     status = replica.status()
     role = status.role.name.lower()
@@ -144,6 +147,8 @@ def node_readings(replica: Replica, committer: Committer, store: Store) -> list[
         _single(
             "stele_commit_entries_in_flight", "Entries proposed, not applied.", committer.entries_in_flight
         ),
+        _single("stele_scrub_blocks", "Blocks found sound by the scrub since the start.", scrubbing.blocks),
+        _single("stele_scrub_rounds", "Rounds of the scrub over all blocks.", scrubbing.rounds),
         _single("stele_raft_term", "Raft term.", status.term),
         _single("stele_raft_commit_index", "Newest committed entry.", status.commit_index),
         _single("stele_raft_applied_index", "Newest applied entry.", status.applied_index),

@@ -13,6 +13,7 @@ from node.http.bodies import BodyBudget
 from node.http.forward import Forwarder
 from node.limits import BODIES_IN_FLIGHT_BYTES_MAX
 from node.reads import Reads
+from node.scrubbing import Scrubbing
 from node.sealing import Sealing
 from node.stamps import Stamps
 from node.telemetry import Metrics
@@ -33,6 +34,7 @@ class Services:
     sealing: Sealing
     forwarder: Forwarder
     stamps: Stamps
+    scrubbing: Scrubbing
     erasing: Erasing
     metrics: Metrics
     openapi_document: bytes
