@@ -133,6 +133,7 @@ async def test_no_file_of_any_node_holds_what_was_erased(cluster: Cluster) -> No
         assert all(secret.encode() not in path.read_bytes() for path in store.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 async def test_a_node_that_was_down_completes_later(cluster: Cluster) -> None:
     """Until every replica is clean, the answer does not say that it is."""
     secret = unique_text()
