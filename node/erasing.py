@@ -2,7 +2,7 @@
 
 An erasure takes effect for readers when it is applied. Its payload still lies in the Raft entries that
 brought it, in the write-ahead log and in files that RocksDB has not rewritten; each node clears its own,
-in the background, and remembers when it was done (docs/adr/0007).
+in the background, and remembers when it was done (docs/adr/0011).
 """
 
 from __future__ import annotations

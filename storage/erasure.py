@@ -1,7 +1,7 @@
 """Applying an erasure: payload and salt of revisions go, everything that proves them stays.
 
 The revision's leaf keeps its commitment SHA-256(salt ‖ payload); without the salt nobody can confirm a
-guess (docs/adr/0007). What is left in files and in the Raft log is the node's work (node/erasing.py).
+guess (docs/adr/0011). What is left in files and in the Raft log is the node's work (node/erasing.py).
 """
 
 from __future__ import annotations
