@@ -71,7 +71,7 @@ class Followers:
 
     def add(self, peer_id: str) -> None:
         """Begins to probe at the end of the log (thesis section 3.5); nothing is known of this follower."""
-        self._progress[peer_id] = Progress(self._log.last_index + 1)
+        self._progress[peer_id] = Progress(self._log.last_index + 1, added_at=self._clock())
         self._denials.pop(peer_id, None)
 
     def drop(self, peer_id: str) -> None:
@@ -191,6 +191,14 @@ class Followers:
         if self._streams is not None and self._streams.pinned_index is not None:
             pins.append(self._streams.pinned_index)
         return min(pins, default=last)
+
+    def needed_index(self, last: int) -> int:
+        """The log is needed from here on, at most `last`, by the followers that answer, or did just now."""
+        since = self._clock() - limits.LOG_UNWANTED_HELD_S
+        awaited = [
+            each.match_index for each in self._progress.values() if max(each.heard_at, each.added_at) > since
+        ]
+        return min([*awaited, self.pinned_index(last), last])
 
     def _candidate(self, message: AppendResponse) -> int:
         """F10. Where to try next (thesis section 3.5): behind the last own entry of the conflicting term, or,

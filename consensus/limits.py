@@ -63,6 +63,10 @@ SNAPSHOT_RETRY_S = 10.0
 SNAPSHOT_ABANDONED_S = 60.0
 """A snapshot is kept this long for a follower that does not answer."""
 
+LOG_UNWANTED_HELD_S = 10.0
+"""What is to leave the log (erasure) is kept so long for a follower that does not answer; then it will need a
+snapshot."""
+
 MEMBERSHIP_SIZE_BYTES_MAX = 64 << 10
 
 NODE_ID_LENGTH_MAX = 63

@@ -34,6 +34,7 @@ class Progress:
     stream: SnapshotStream | None = None
     recovering: bool = False
     heard_at: float = -math.inf
+    added_at: float = -math.inf
 
     def may_send_entries(self, last_index: int) -> bool:
         """Whether there are entries to send and the window has room for them."""

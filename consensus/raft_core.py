@@ -106,6 +106,12 @@ class RaftCore(MembershipChanges):
         self._check_leads()
         self.reads.add(completion)
 
+    def compact_to(self, index: int) -> None:
+        """Have the log end its past behind `index` as soon as this member has applied a later payload,
+        and those that the leader hears hold it. Remembered until then, not over a restart."""
+        self._check_running()
+        self._unwanted_index = max(self._unwanted_index, index)
+
     def peer_connected(self, peer_id: str) -> None:
         """Messages to `peer_id` have a way again; what was sent on the last one may be lost."""
         self._connected.add(peer_id)

@@ -54,6 +54,7 @@ class RaftRules(Elections):
         self._machine = state_machine
         self._stopped = False
         self._retain_index = 0
+        self._unwanted_index = 0
         self._no_op_index = 0
         self._transfer: Transfer | None = None
         super().__init__(node_id, bootstrap, log=log, timing=timing, clock=clock, rng=rng)
@@ -365,9 +366,19 @@ class RaftRules(Elections):
         self._SyncObj__raftLastApplied = index
         self.proposals.applied(index, self._log.term_at(index), result)
 
+    def _unwanted_before(self) -> int:
+        """The log is to begin here or later. Nobody whom the leader hears is left behind for it; others get a
+        snapshot."""
+        held = min(self._retain_index, self.applied_index)
+        if not self._keeps_for_all:
+            last = self._machine.applied_index
+            held = max(held, self._followers.needed_index(last) if self.leads else last)
+        return min(held, self._unwanted_index + 1)
+
     def _SyncObj__tryLogCompaction(self) -> None:
         """Deletes the beginning of the log in one atomic batch (F6; thesis chapter 5): what every member has,
-        and what is more than is kept for those that have not; they get a snapshot."""
+        and what is more than is kept for those that have not; they get a snapshot.
+        What is to go (`compact_to`) goes however little it is."""
         log, sizes = self._log, self._log.sizes
         index = min(self._retain_index, self.applied_index) - limits.LOG_RETAINED_ENTRIES
         retained_size_bytes = self._catch_up.log_retained_size_bytes
@@ -377,7 +388,10 @@ class RaftRules(Elections):
             index = max(index, min(sizes.first_within(retained_size_bytes), max(pinned, outgrown)))
         step_size_bytes = min(limits.LOG_COMPACTION_STEP_SIZE_BYTES, retained_size_bytes)
         few = index - log.first_index < limits.LOG_COMPACTION_STEP_ENTRIES
-        if few and (index <= log.first_index or sizes.before(index) < step_size_bytes):
+        unwanted = self._unwanted_before()
+        if unwanted > log.first_index:
+            index = max(index, unwanted)
+        elif few and (index <= log.first_index or sizes.before(index) < step_size_bytes):
             return
         # Entries behind the last one applied to the state machine may be needed again after a crash.
         index = min(index, self._machine.applied_index)

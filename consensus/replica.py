@@ -175,6 +175,17 @@ class Replica:
         self._schedule()
         await future
 
+    def compact_to(self, index: int) -> None:
+        """Entries up to `index` are to leave this member's log, however few they are, as soon as it has
+        applied a payload behind them and those that the leader hears hold it. `status().first_index` is then
+        above `index`.
+
+        Until a restart; asking again is harmless. Raises ReplicaStopped.
+        """
+        core, _ = self._running()
+        core.compact_to(index)
+        self._schedule()
+
     async def transfer_leadership(self, target_id: str | None = None) -> str:
         """Gives the leadership to `target_id`, or to the follower that has most of the log.
 

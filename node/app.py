@@ -28,6 +28,7 @@ from node import limits
 from node.applied import AnnouncingMachine
 from node.committer import Committer
 from node.config import Config
+from node.erasing import Erasing
 from node.http.answers import encode
 from node.http.forward import Forwarder
 from node.http.openapi import build_document
@@ -36,6 +37,7 @@ from node.http.server import Dispatcher, HttpServer
 from node.http.services import Services
 from node.membership import MembershipWatch
 from node.reads import Reads
+from node.scrubbing import Scrubbing
 from node.sealing import Sealing
 from node.signing import Signing
 from node.snapshots import Sink, Source
@@ -87,6 +89,8 @@ class Node:
         services, replica = self.services, self.services.replica
         services.metrics.registry.register(Readings(lambda: node_readings(services)))
         replica.on_leadership(services.sealing.leadership)
+        services.erasing.start()
+        services.scrubbing.start()
         replica.on_leadership(lambda leads: _log.info("leadership", leads=leads))
         self.services.membership.start()
         services.signing.start()
@@ -129,6 +133,8 @@ class Node:
             ),
             forwarder=Forwarder(config.node_id, partial(_http_url, replica, config)),
             stamps=stamps,
+            scrubbing=Scrubbing(store, self._on_fatal),
+            erasing=Erasing(store, replica, committer, stamps, self._on_fatal),
             metrics=metrics,
             openapi_document=encode(build_document(ROUTES, version=node.__version__)),
         )
@@ -192,6 +198,8 @@ class Node:
         if self._runner is not None:
             await self._runner.cleanup()
         await services.signing.stop()
+        await services.scrubbing.stop()
+        await services.erasing.stop()
         await services.committer.close(limits.SHUTDOWN_COMMITS_TIMEOUT_S)
         await services.forwarder.close()
         await services.replica.stop()

@@ -125,6 +125,9 @@ class Config:
         MiB a second that this node, when it leads, sends at most to nodes that are far behind, over all.
     log_retained_mib
         MiB of log kept for nodes that are behind or down; who needs more gets a snapshot.
+    allow_erasure
+        Let POST …/erasures remove the content of revisions for good. Anybody who reaches the API can then
+        do it, as this version has no authentication; the same on every node.
     log_level
         What to log on stderr, as JSON lines.
     """
@@ -160,6 +163,7 @@ class Config:
     entries_in_flight_max: int = limits.ENTRIES_IN_FLIGHT_MAX
     catch_up_rate_mib_s: int = limits.CATCH_UP_RATE_MIB_S
     log_retained_mib: int = limits.LOG_RETAINED_MIB
+    allow_erasure: Annotated[bool, Parameter(negative="")] = False
     log_level: LogLevel = "info"
 
     def __post_init__(self) -> None:

@@ -39,6 +39,7 @@ def run_demo(
     ready_file: Path | None,
     sample: bool,
     insecure: bool,
+    allow_erasure: bool,
     seal_interval_s: float,
 ) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code. Raises ConfigInvalid or DemoFailed."""
@@ -50,7 +51,13 @@ def run_demo(
     data.mkdir(parents=True, exist_ok=True)
     with _locked(data):
         cluster = DemoCluster(
-            data, nodes, port, ready_file, insecure=insecure, seal_interval_s=seal_interval_s
+            data,
+            nodes,
+            port,
+            ready_file,
+            insecure=insecure,
+            allow_erasure=allow_erasure,
+            seal_interval_s=seal_interval_s,
         )
         return asyncio.run(cluster.run(with_sample=sample))
 
@@ -76,11 +83,13 @@ class DemoCluster:
         ready_file: Path | None,
         *,
         insecure: bool,
+        allow_erasure: bool,
         seal_interval_s: float,
     ) -> None:
         self._data = data
         self._seal_interval_s = seal_interval_s
         self._insecure = insecure
+        self._allow_erasure = allow_erasure
         self._ready_file = ready_file
         self._peers = [
             Peer(
@@ -170,11 +179,12 @@ class DemoCluster:
             "raft_host": _HOST,
             "raft_port": peer.raft_port,
             "peers": [str(each) for each in self._peers],
+            "allow_erasure": self._allow_erasure,
             "seal_interval_s": self._seal_interval_s,
             **self._replication_settings(peer.id),
         }
         config_file = directory / "steled.toml"
-        # A JSON string, number or list of strings is also a TOML one.
+        # A JSON string, number, truth value or list of strings is also a TOML one.
         lines = [f"{name} = {json.dumps(value)}\n" for name, value in settings.items()]
         config_file.write_text("".join(lines))
         return NodeProcess(peer.id, config_file, directory / "steled.log")

@@ -62,9 +62,9 @@ class KeyJournal:
         if self._size < size:
             journal = self._store.journal(SYSTEM_LEDGER)
             for seq in range(self._size, size):
-                for leaf, _, payload in journal.revisions(journal.block(seq)):
-                    if payload and _is_of_keys(leaf):
-                        self._take(seq, payload)
+                for leaf, row in journal.revisions(journal.block(seq)):
+                    if row.payload and _is_of_keys(leaf):
+                        self._take(seq, row.payload)
             self._size = size
         return self._history
 

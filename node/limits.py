@@ -111,6 +111,34 @@ BULK_PAUSE_S = 0.010
 
 BULK_IDLE_TIMEOUT_S = 300.0
 
+# --- erasure ----------------------------------------------------------------------------------
+
+ERASURE_VERSIONS_MAX = 1_000
+"""Versions that one request may name; "all" takes as many as storage erases at once."""
+
+ERASURE_REASON_LENGTH_MAX = 1_000
+
+ERASURE_POLL_S = 0.25
+"""How often a node looks whether there is something to clear from its log and files."""
+
+ERASURES_AT_ONCE_MAX = 64
+"""Erasures whose files are rewritten together."""
+
+ERASURE_RETRY_S = 10.0
+"""After files stayed that RocksDB does not need any more."""
+
+ERASURE_ASK_TIMEOUT_S = 2.0
+"""How long another node is given to say how far it is."""
+
+# --- scrub ------------------------------------------------------------------------------------
+
+SCRUB_BLOCKS_AT_ONCE = 4
+SCRUB_PAUSE_S = 0.05
+"""Between so many blocks: at most 80 a second, which takes less than a hundredth of a processor."""
+
+SCRUB_ROUND_PAUSE_S = 60.0
+"""After the last block, before the first one again."""
+
 # --- forwarding -------------------------------------------------------------------------------
 
 FORWARD_CONNECTIONS_MAX = 256

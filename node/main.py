@@ -83,6 +83,7 @@ def demo(
     ready_file: Path | None = None,
     sample: bool = True,
     insecure: Annotated[bool, Parameter(negative="")] = False,
+    allow_erasure: Annotated[bool, Parameter(negative="")] = False,
     seal_interval_s: float = limits.SEAL_INTERVAL_S,
 ) -> int:
     """Run a whole cluster on this machine, each node its own process, with a sample ledger.
@@ -101,6 +102,8 @@ def demo(
         Fill the sample ledger with a few hundred made-up vehicle registrations.
     insecure
         Let the nodes replicate over plain TCP instead of mutual TLS.
+    allow_erasure
+        Let POST …/erasures remove the content of revisions for good.
     seal_interval_s
         The longest that a committed block waits for a seal; 0 turns proofs off, for measuring only.
     """
@@ -112,6 +115,7 @@ def demo(
             ready_file=ready_file,
             sample=sample,
             insecure=insecure,
+            allow_erasure=allow_erasure,
             seal_interval_s=seal_interval_s,
         )
     except ConfigInvalid as error:

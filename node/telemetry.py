@@ -137,7 +137,7 @@ class Readings(Collector):
 
 def node_readings(services: Services) -> list[Measurement]:
     """What the parts of a node have to say about themselves."""
-    replica, committer = services.replica, services.committer
+    replica, committer, scrubbing = services.replica, services.committer, services.scrubbing
     status = replica.status()
     role = status.role.name.lower()
     return [
@@ -145,6 +145,8 @@ def node_readings(services: Services) -> list[Measurement]:
         _single(
             "stele_commit_entries_in_flight", "Entries proposed, not applied.", committer.entries_in_flight
         ),
+        _single("stele_scrub_blocks", "Blocks found sound by the scrub since the start.", scrubbing.blocks),
+        _single("stele_scrub_rounds", "Rounds of the scrub over all blocks.", scrubbing.rounds),
         _single("stele_raft_term", "Raft term.", status.term),
         _single("stele_raft_commit_index", "Newest committed entry.", status.commit_index),
         _single("stele_raft_applied_index", "Newest applied entry.", status.applied_index),

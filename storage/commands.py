@@ -95,6 +95,25 @@ class Transact(msgspec.Struct, array_like=True, frozen=True, tag="transact"):
     bulk_line: int | None = None
 
 
+class Erase(msgspec.Struct, array_like=True, frozen=True, tag="erase"):
+    """Removes payload and salt of revisions of one document; `versions` None: of all that it has.
+
+    `table` is a table's name, or an id `name@number`, which also reaches a table whose name another one
+    has now.
+    """
+
+    ledger: str
+    table: str
+    key: str
+    versions: tuple[int, ...] | None
+    reason: str
+    tx: bytes
+    at: int
+    by: str
+    idempotency_key: str | None = None
+    request_digest: bytes = b""
+
+
 class Seal(msgspec.Struct, array_like=True, frozen=True, tag="seal"):
     """Commit to the state map. `id` is the ledger's, so that one created anew under the same name is not
     taken for it. `previous_size` and `previous_root` are the journal's size and Merkle root right after
@@ -110,7 +129,7 @@ class Seal(msgspec.Struct, array_like=True, frozen=True, tag="seal"):
     previous_root: bytes
 
 
-Command = CreateLedger | SetLedger | DropLedger | CreateTable | DropTable | Transact | Seal
+Command = CreateLedger | SetLedger | DropLedger | CreateTable | DropTable | Transact | Erase | Seal
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Command])

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from storage import limits
-from storage.errors import DiskSpaceShort, FormatUnknown, StoreInUse
+from storage.errors import DiskSpaceShort, FilesRemain, FormatUnknown, StoreInUse
 
 STORE = "store"
 CHECKPOINT = "checkpoint"
@@ -31,6 +31,8 @@ COMPLETING = "completing"
 NEXT = "next"
 FORMER = "former"
 LOCK = "lock"
+
+COPIES = (CHECKPOINT, RECEIVED, COMPLETING, NEXT, FORMER)
 
 Step = Callable[[str], None]
 
@@ -84,12 +86,19 @@ class DirectoryLock:
 
     def __init__(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._file = (path / LOCK).open("ab")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._file.close()
             raise StoreInUse(f"{path} is in use by another process") from error
+
+    def check_no_copies(self) -> None:
+        """Raises FilesRemain while there is another database than the one in use, or a part of one."""
+        found = [name for name in COPIES if (self._path / name).exists()]
+        if found:
+            raise FilesRemain(f"there is a copy of a database in {', '.join(found)}")
 
     def release(self) -> None:
         self._file.close()

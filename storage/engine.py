@@ -8,6 +8,8 @@ Raft batch makes every earlier, unsynced apply batch durable too.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,10 @@ from rocksdict import (
     AccessType,
     BlockBasedIndexType,
     BlockBasedOptions,
+    BottommostLevelCompaction,
     Cache,
     Checkpoint,
+    CompactOptions,
     DBCompressionType,
     DBRecoveryMode,
     Options,
@@ -27,9 +31,10 @@ from rocksdict import (
 )
 
 from storage import disk, limits
-from storage.errors import StorageFailed, StoreInUse
+from storage.errors import FilesRemain, StorageFailed, StoreInUse
 
 RAFT_FAMILY = "raft"
+_FILES_POLL_S = 0.02
 
 
 class Batch:
@@ -89,6 +94,8 @@ class Engine:
 
         Raises `StoreInUse` when another process holds it, `StorageFailed` when it cannot be opened.
         """
+        self._path = path
+        self._copying = threading.Lock()
         cache = Cache(limits.BLOCK_CACHE_SIZE_BYTES)
         self._options = _options(limits.WRITE_BUFFER_SIZE_BYTES, cache)
         families = {RAFT_FAMILY: _options(limits.RAFT_WRITE_BUFFER_SIZE_BYTES, cache)}
@@ -151,13 +158,15 @@ class Engine:
     def checkpoint(self, path: Path) -> None:
         """Makes a copy of the database as it is now in the new directory `path`; its files are hard links.
 
-        May run on a thread of its own. rocksdict lets other threads run while it flushes, but not while it
-        makes the checkpoint, which flushes too: so that is done before, and little is left to do.
+        May run on a thread of its own; waits while `rewrite` runs. rocksdict lets other threads run while it
+        flushes, but not while it makes the checkpoint, which flushes too: so that is done before, and little
+        is left to do.
         """
         try:
-            self._database.flush()
-            self._raft.flush()
-            Checkpoint(self._database).create_checkpoint(str(path))
+            with self._copying:
+                self._database.flush()
+                self._raft.flush()
+                Checkpoint(self._database).create_checkpoint(str(path))
         except Exception as error:
             raise StorageFailed(f"cannot make a checkpoint in {path}: {error}") from error
 
@@ -169,6 +178,44 @@ class Engine:
         except Exception as error:
             raise StorageFailed(f"cannot flush: {error}") from error
 
+    def rewrite(self, ranges: Sequence[tuple[bytes, bytes]]) -> None:
+        """Leaves nothing in the files of what was overwritten or deleted among the rows of some ranges
+        (start <= key < end), and in the Raft log.
+
+        Waits until the files that held it are gone, the write-ahead log's too. May take seconds, and may
+        run on a thread of its own beside the reads and writes of another; no checkpoint is made meanwhile.
+        Raises `StorageFailed`, and `FilesRemain`: at once while a copy (hard links) exists, and when a file
+        stays.
+        """
+        with self._copying:
+            self._rewrite(ranges)
+
+    def _rewrite(self, ranges: Sequence[tuple[bytes, bytes]]) -> None:
+        old_files = [path for path in self._path.iterdir() if path.suffix in (".log", ".sst")]
+        if any(_link_count(path) > 1 for path in old_files):
+            raise FilesRemain("a copy of the database shares its files")
+        options = CompactOptions()
+        # The lowest level too: by default RocksDB leaves its files alone when nothing above them overlaps.
+        options.set_bottommost_level_compaction(BottommostLevelCompaction.force())
+        options.set_exclusive_manual_compaction(False)
+        self.flush()
+        try:
+            for start, end in ranges:
+                self._database.compact_range(start, end, options)
+            self._raft.compact_range(None, None, options)
+        except Exception as error:
+            raise StorageFailed(f"cannot compact: {error}") from error
+        deadline = time.monotonic() + limits.ERASURE_FILES_TIMEOUT_S
+        while left := self._left_over(old_files):
+            if time.monotonic() > deadline:
+                raise FilesRemain(f"files that are not needed any more stay: {', '.join(left)}")
+            time.sleep(_FILES_POLL_S)
+
+    def _left_over(self, old_files: list[Path]) -> list[str]:
+        """Those that still exist, and are not files that hold what is current."""
+        live = {str(file["name"]).lstrip("/") for file in self._database.live_files()}
+        return [path.name for path in old_files if path.name not in live and path.exists()]
+
     def close(self) -> None:
         """Closes the database. RocksDB gives its lock back only once nothing refers to it any more,
         so the engine forgets its handles; using it afterwards raises AttributeError."""
@@ -176,6 +223,13 @@ class Engine:
         self._raft.close()
         self._database.close()
         del self._raft, self._raft_handle, self._database
+
+
+def _link_count(path: Path) -> int:
+    try:
+        return path.stat().st_nlink
+    except FileNotFoundError:
+        return 0
 
 
 class Cursor:

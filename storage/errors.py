@@ -11,6 +11,10 @@ class StorageFailed(StorageError):
     """RocksDB or the disk below it failed. The node stops: it never writes again as if nothing was."""
 
 
+class FilesRemain(StorageError):
+    """RocksDB has not removed files that it does not need any more; something else may still use them."""
+
+
 class StoreInUse(StorageError):
     """Another process has the data directory open."""
 

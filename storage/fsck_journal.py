@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from stele.format.block import Header, parse_header
+from stele.format.erasure import parse_erasure
 from stele.format.errors import FormatError
 from stele.format.merkle import leaf_hash, root_of_leaves
 from storage import keys, rows
@@ -29,6 +30,12 @@ class CheckedJournal:
     transactions: int = 0
     newest_use: dict[int, int] = field(default_factory=dict)
     """Newest block that touched each table, by the table's number."""
+
+    erased: dict[tuple[str, str], dict[int, int]] = field(default_factory=dict)
+    """Erased revisions that no block has named yet: (table id, key) -> version -> the block they name."""
+
+    erasures: dict[int, tuple[int, str]] = field(default_factory=dict)
+    """Erasure blocks, with the number of the table and the key of the document that they name."""
 
 
 class _Blocks:
@@ -104,9 +111,37 @@ class _Blocks:
             self.report.add(f"{where} header", "its time is before the block before it")
         self.last_at = max(at, self.last_at)
         self._check_transaction(where, seq, header)
+        if header.kind == "erasure":
+            self._check_erasure(where, seq, block.information)
         for index, leaf in enumerate(block.leaves):
             self._check_leaf(f"{where} revision {index}", header, at, index, leaf)
         return header
+
+    def _check_erasure(self, where: str, seq: int, information: bytes) -> None:
+        """What an erasure names must be erased by it: no more, which `check_erased` sees, and no less."""
+        try:
+            erasure = parse_erasure(information)
+            number = table_number(erasure.table)
+        except ValueError as error:
+            self.report.add(where, f"its information is unreadable: {error}")
+            return
+        self.result.erasures[seq] = number, erasure.key
+        rows_erased = self.result.erased.get((erasure.table, erasure.key), {})
+        named = [version for version, by in rows_erased.items() if by == seq and erasure.names(version)]
+        for version in named:
+            del rows_erased[version]
+        wanted = sum(last - first + 1 for first, last in erasure.versions)
+        if len(named) != wanted:
+            self.report.add(where, f"it erased {wanted} revisions, but the content of {len(named)} is gone")
+
+    def check_erased(self) -> None:
+        """At the end: content is gone only where a block says so."""
+        for (table, key), versions in self.result.erased.items():
+            for version, seq in versions.items():
+                self.report.add(
+                    f"ledger {self.name!r} document {key!r} of {table!r}, version {version}",
+                    f"its content is gone, but block {seq} did not erase it",
+                )
 
     def _check_transaction(self, where: str, seq: int, header: Header) -> None:
         self.result.transactions += 1
@@ -136,13 +171,19 @@ class _Blocks:
         except ValueError as error:
             self.report.add(where, f"its row is unreadable: {error}")
             return
-        if hashlib.sha256(revision.salt + revision.payload).hexdigest() != leaf.commitment:
+        if revision.erased_by is not None:
+            versions = self.result.erased.setdefault((leaf.table, leaf.key), {})
+            versions[leaf.version] = revision.erased_by
+        elif hashlib.sha256(revision.salt + revision.payload).hexdigest() != leaf.commitment:
             self.report.add(where, "salt and payload are not what its leaf commits to")
         op = rows.OP_NUMBERS.get(leaf.op, 0xFF)
         tx = bytes.fromhex(header.tx)
+        salt = revision.salt.rjust(32, b"\0")
         expected = rows.encode_revision(
-            leaf.version, index, op, at, leaf.prev_seq, tx, revision.salt, revision.payload
+            leaf.version, index, op, at, leaf.prev_seq, tx, salt, revision.payload
         )
+        if revision.erased_by is not None:
+            expected = rows.erased_revision(expected, revision.erased_by)
         self.report.compare(where, stored, expected)
 
 
@@ -163,6 +204,7 @@ def check_journal(
         if seq % PROGRESS_EVERY_BLOCKS == 0:
             progress(f"{name}: blocks", seq, end.size)
     progress(f"{name}: blocks", end.size, end.size)
+    blocks.check_erased()
     if blocks.prev != end.head:
         report.add(where, f"it names head {end.head.hex()}, but the last block hashes to {blocks.prev.hex()}")
     tree = blocks.result.tree

@@ -14,7 +14,7 @@ from storage.engine import Engine
 from storage.errors import InvariantBroken
 from storage.findings import FsckReport
 from storage.fsck_journal import CheckedJournal
-from storage.ledger_state import stored_block
+from storage.ledger_state import idempotency_key_of, stored_block
 from storage.outcomes import Committed
 
 
@@ -29,6 +29,7 @@ def check_records(
     _check_decodes(engine, report, name, number, b"F", "refusal", rows.decode_refusal)
     _check_checkpoints(engine, report, name, number, journal)
     _check_cosignatures(engine, report, name, number)
+    _check_erasures(engine, report, name, number, journal)
 
 
 def _check_use(engine: Engine, report: FsckReport, name: str, number: int, journal: CheckedJournal) -> None:
@@ -56,7 +57,7 @@ def _check_first_block(
 ) -> None:
     try:
         information = stored_block(engine, number, outcome.seq).information
-        idempotency_key = msgspec.json.decode(information, type=dict[str, str]).get("idempotency_key", "")
+        idempotency_key = idempotency_key_of(information) or ""
     except (InvariantBroken, msgspec.MsgspecError, UnicodeDecodeError) as error:
         report.add(where, f"it names block {outcome.seq}, which is unreadable: {error}")
         return
@@ -148,3 +149,25 @@ def _check_cosignatures(engine: Engine, report: FsckReport, name: str, number: i
             fits = False
         if not fits:
             report.add(where, "it is no signature line of the key that its row names")
+
+
+def _check_erasures(
+    engine: Engine, report: FsckReport, name: str, number: int, journal: CheckedJournal
+) -> None:
+    """A row for every erasure block, which says what to clear; how far this node is with it is its own."""
+    prefix = keys.of_ledger(b"E", number)
+    stored: dict[int, tuple[int, str]] = {}
+    for key, value in engine.scan(prefix, keys.end_of(prefix)):
+        seq = int.from_bytes(key[len(prefix) :], "big")
+        try:
+            row = rows.decode_erasure(value)
+        except msgspec.MsgspecError as error:
+            report.add(f"ledger {name!r} erasure {seq}", f"the row is unreadable: {error}")
+            continue
+        stored[seq] = row.table, row.key
+    for seq in sorted(stored.keys() | journal.erasures.keys()):
+        if stored.get(seq) != journal.erasures.get(seq):
+            report.add(
+                f"ledger {name!r} erasure {seq}",
+                f"its row names {stored.get(seq)}, but the journal {journal.erasures.get(seq)}",
+            )

@@ -51,13 +51,12 @@ class Journal:
             raise BlockUnknown(seq, self.size)
         return self._state.tree.node(0, seq)
 
-    def revisions(self, block: rows.StoredBlock) -> list[tuple[bytes, bytes, bytes]]:
-        """(leaf, salt, payload) of each revision of a block, in the order of its leaves."""
+    def revisions(self, block: rows.StoredBlock) -> list[tuple[bytes, rows.RevisionRow]]:
+        """The leaf and the row of each revision of a block, in the order of its leaves."""
         seq = parse_header(block.header).seq
         found = []
         for index, leaf in enumerate(block.leaves):
-            stored = self._stored_revision(decode_leaf(leaf), seq, index)
-            found.append((leaf, stored.salt, stored.payload))
+            found.append((leaf, self._stored_revision(decode_leaf(leaf), seq, index)))
         return found
 
     def _stored_revision(self, leaf: Leaf, seq: int, index: int) -> rows.RevisionRow:
@@ -93,6 +92,10 @@ class Journal:
         if not 0 < old_size <= new_size:
             raise BlockUnknown(old_size - 1, new_size)
         return self._state.tree.consistency(old_size, new_size)
+
+    def tile(self, level: int, index: int, width: int) -> bytes:
+        """The first `width` hashes of a tile (C2SP tlog-tiles), all of which must exist."""
+        return self._state.tree.tile(level, index, width)
 
     def seq_at(self, at: int) -> int | None:
         """The newest block committed at or before `at` (microseconds since the epoch). Block times

@@ -16,6 +16,7 @@
     Q ledger | size | key id | name          cosignatures of checkpoints
     V ledger | size | key id | name          valid cosignatures over another root than the journal's
     G ledger name                            names of ledgers that were deleted
+    E ledger | seq                           erasures, and how far this node is with each
     S ledger | bucket                        the state map's buckets, as of the newest seal
     Z ledger | size                          seals, by the journal's size right after each
 
@@ -35,7 +36,7 @@ NEXT_LEDGER = b"Mnext-ledger"
 
 LEDGERS = b"L"
 DROPPED_LEDGERS = b"G"
-PER_LEDGER_KINDS = b"JBTUCDXIRFKQVSZ"
+PER_LEDGER_KINDS = b"JBTUCDXIRFKEQVSZ"
 EVERYTHING = (b"", b"\xff")
 
 _U64_MAX = (1 << 64) - 1
@@ -152,6 +153,10 @@ def cosigner_of(key: bytes) -> tuple[bytes, str]:
 
 def dropped_ledger(name: str) -> bytes:
     return DROPPED_LEDGERS + name.encode()
+
+
+def erasure(number: int, seq: int) -> bytes:
+    return _ledger_u64(b"E", number, seq)
 
 
 def state_bucket(number: int, bucket: int) -> bytes:

@@ -33,6 +33,13 @@ class CatalogueEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state: Literal["active", "dropped"]
 
 
+class _Information(msgspec.Struct, frozen=True):
+    idempotency_key: str | None = None
+
+
+_decode_information = msgspec.json.Decoder(_Information).decode
+
+
 @dataclass(slots=True)
 class TableState:
     """A table as of the newest block. `number` is the seq of the block that created it."""
@@ -75,6 +82,8 @@ class LedgerState:
     unsealed: dict[bytes, bytes] = field(default_factory=dict)
     unsealed_from: int = 0
     tables: dict[str, TableState] = field(default_factory=dict)
+    erasures: dict[int, rows.ErasureRow] = field(default_factory=dict)
+    """Erasures that this node has not completed, by their blocks."""
 
     def __post_init__(self) -> None:
         self.tables[CATALOGUE_TABLE] = TableState(CATALOGUE_TABLE, CATALOGUE_NUMBER, self.row)
@@ -116,6 +125,12 @@ def stored_block(disk: Disk, number: int, seq: int) -> rows.StoredBlock:
         raise InvariantBroken(f"ledger {number}: block {seq} is unreadable: {error}") from error
 
 
+def idempotency_key_of(information: bytes) -> str | None:
+    """The idempotency key of a transaction's information, if it had one."""
+    found: str | None = _decode_information(information).idempotency_key
+    return found
+
+
 def load_ledgers(disk: Disk) -> dict[str, LedgerState]:
     """Every ledger of the store, as the last applied command left it."""
     ledgers = {}
@@ -143,7 +158,16 @@ def _load(disk: Disk, name: str, row: rows.LedgerRow) -> LedgerState:
     state.sealed = end.sealed
     state.unsealed_from = end.size
     _load_tables(disk, state)
+    _load_erasures(disk, state)
     return state
+
+
+def _load_erasures(disk: Disk, state: LedgerState) -> None:
+    prefix = keys.of_ledger(b"E", state.number)
+    for key, value in disk.scan(prefix, keys.end_of(prefix)):
+        row = rows.decode_erasure(value)
+        if not row.completed_at:
+            state.erasures[rows.U64.unpack(key[len(prefix) :])[0]] = row
 
 
 def _load_map(disk: Disk, name: str, number: int, sealed: rows.Sealed | None) -> StateMap:

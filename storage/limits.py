@@ -9,6 +9,15 @@ CONDITIONS_PER_TRANSACTION_MAX = 1_000
 CONDITION_SCAN_ROWS_MAX = 10_000
 """A prefix condition that would look at more keys than this is refused rather than stall apply."""
 
+ERASURE_REVISIONS_MAX = 10_000
+"""Revisions that one erasure may take; their rows are written again in one batch."""
+
+ERASURE_WALK_ROWS_MAX = 100_000
+"""Revisions of a document that an erasure looks through for the versions it names."""
+
+ERASURE_FILES_TIMEOUT_S = 60.0
+"""How long files that RocksDB no longer needs may take to disappear after a compaction."""
+
 REFUSALS_KEPT_PER_LEDGER = 100_000
 """Refused transactions leave no block; the newest of them stay answerable in a ring of this length."""
 

@@ -15,6 +15,7 @@ from storage.commands import (
     CreateTable,
     DropLedger,
     DropTable,
+    Erase,
     Operation,
     Seal,
     SetLedger,
@@ -22,6 +23,7 @@ from storage.commands import (
     decode_group,
 )
 from storage.disk import Disk
+from storage.erasure import erase
 from storage.errors import InvariantBroken
 from storage.ledger_state import (
     CATALOGUE_TABLE,
@@ -70,7 +72,7 @@ class LedgerMachine:
         except msgspec.MsgspecError as error:
             raise InvariantBroken(f"entry {index} is not a group of commands: {error}") from error
         transition = Transition(self._disk)
-        outcomes = [self._apply_command(transition, command) for command in commands]
+        outcomes = [self._apply_command(transition, command, index) for command in commands]
         transition.finish()
         transition.put(keys.APPLIED_INDEX, rows.U64.pack(index))
         self._disk.write(transition.batch)
@@ -80,7 +82,7 @@ class LedgerMachine:
             forget_unsealed(state)
         return outcomes
 
-    def _apply_command(self, transition: Transition, command: Command) -> Outcome:
+    def _apply_command(self, transition: Transition, command: Command, index: int) -> Outcome:
         if isinstance(command, CreateLedger):
             return self._create_ledger(transition, command)
         state = self.ledgers.get(command.ledger)
@@ -88,6 +90,8 @@ class LedgerMachine:
             return Refused("ledger-unknown", f"there is no ledger {command.ledger!r}")
         if isinstance(command, Transact):
             return transact(state, transition, command)
+        if isinstance(command, Erase):
+            return erase(state, transition, command, index)
         if isinstance(command, CreateTable):
             return _create_table(state, transition, command)
         if isinstance(command, DropTable):

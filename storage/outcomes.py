@@ -17,12 +17,16 @@ RefusalReason = Literal[
     "document-missing",
     "idempotency-key-reused",
     "deletion-protected",
+    "revision-unknown",
+    "already-erased",
+    "erasure-too-large",
     "nothing-to-seal",
 ]
 
 
 class Committed(msgspec.Struct, array_like=True, frozen=True, tag="committed"):
-    """The transaction is block `seq`; `versions` has one version an operation, in their order.
+    """The transaction is block `seq`; `versions` has one version an operation, in their order. Of an
+    erasure they are the versions erased, ascending.
 
     `repeated` is set when this answers a repeated idempotency key with the first outcome.
     `duplicates` is how many operations at the front of a bulk chunk had been committed before.

@@ -7,6 +7,8 @@ import binascii
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from storage import keys, rows
 from storage.engine import Engine
 from storage.errors import FormatUnknown, InvariantBroken
@@ -57,6 +59,8 @@ def carry_own_rows(store: Store, received: Engine) -> None:
         _check_newest_note(store.engine, own, state)
         for kind in _OWN_KINDS:
             _copy(store.engine, received, keys.of_ledger(kind, own.number))
+    for state in ledgers.values():
+        _carry_erasures(store.engine, received, state)
 
 
 def _check_newest_note(source: Engine, signed: LedgerState, journal: LedgerState) -> None:
@@ -86,6 +90,20 @@ def _copy_cosigner(source: Engine, received: Engine) -> None:
     else:
         batch.put(keys.COSIGNER, cosigner)
     received.write(batch)
+
+
+def _carry_erasures(own: Engine, received: Engine, state: LedgerState) -> None:
+    """What an erasure took may lie in the sender's files until the sender was done with it, so this node is
+    done only with what both were; with the rest it begins anew (docs/adr/0012)."""
+    prefix = keys.of_ledger(b"E", state.number)
+    for found in _batches(received.scan(prefix, keys.end_of(prefix))):
+        batch = received.batch()
+        for key, value in found:
+            row = rows.decode_erasure(value)
+            before = own.get(key)
+            done = row.completed_at and before is not None and rows.decode_erasure(before).completed_at
+            batch.put(key, rows.encode(msgspec.structs.replace(row, completed_at=done or 0)))
+        received.write(batch)
 
 
 def _copy(source: Engine, received: Engine, prefix: bytes) -> None:

@@ -16,6 +16,9 @@ _REVISION = struct.Struct(">QIBQQ16s32s")
 
 OPS = ("put", "delete")
 OP_NUMBERS = {"put": 0, "delete": 1}
+_ERASED = 0x80
+"""Set in the operation's byte when the payload is gone and the erasure's block is in the salt's place."""
+_SALT_SIZE_BYTES = 32
 
 
 class Current(NamedTuple):
@@ -37,7 +40,10 @@ def decode_current(row: bytes) -> Current:
 
 
 class RevisionRow(NamedTuple):
-    """A revision as stored; `prev_seq` is None for version 0 (stored as 0, others plus one)."""
+    """A revision as stored; `prev_seq` is None for version 0 (stored as 0, others plus one).
+
+    `erased_by` is the block of the erasure that took `salt` and `payload`, which are then empty.
+    """
 
     version: int
     leaf_index: int
@@ -47,6 +53,7 @@ class RevisionRow(NamedTuple):
     tx: bytes
     salt: bytes
     payload: bytes
+    erased_by: int | None = None
 
 
 def encode_revision(
@@ -66,7 +73,17 @@ def encode_revision(
 def decode_revision(row: bytes) -> RevisionRow:
     version, leaf_index, op, at, stored_prev, tx, salt = _REVISION.unpack_from(row)
     prev_seq = None if stored_prev == 0 else stored_prev - 1
+    if op & _ERASED:
+        erased_by = int.from_bytes(salt, "big")
+        return RevisionRow(version, leaf_index, op & ~_ERASED, at, prev_seq, tx, b"", b"", erased_by)
     return RevisionRow(version, leaf_index, op, at, prev_seq, tx, salt, row[_REVISION.size :])
+
+
+def erased_revision(row: bytes, erased_by: int) -> bytes:
+    """The row without what its leaf commits to; `erased_by` is the erasure's block."""
+    version, leaf_index, op, at, stored_prev, tx, _ = _REVISION.unpack_from(row)
+    place = erased_by.to_bytes(_SALT_SIZE_BYTES, "big")
+    return _REVISION.pack(version, leaf_index, op | _ERASED, at, stored_prev, tx, place)
 
 
 class LedgerRow(msgspec.Struct, array_like=True, frozen=True):
@@ -110,8 +127,26 @@ class StoredBlock(msgspec.Struct, array_like=True, frozen=True):
     leaves: tuple[bytes, ...]
 
 
+class ErasureRow(msgspec.Struct, array_like=True, frozen=True):
+    """An erasure, as far as this node is with it.
+
+    `raft_index` is the Raft entry that brought it: this entry and all before it must leave the Raft log.
+    `table` and `key` say which document's rows must leave the files. `completed_at` is when both were done
+    here, in microseconds since the epoch; 0 before. Unlike everything else it is this node's own.
+    """
+
+    raft_index: int
+    table: int
+    key: str
+    completed_at: int = 0
+
+
 class FirstAnswer(msgspec.Struct, array_like=True, frozen=True):
-    """What an idempotency key was answered. `line` is the highest bulk line committed under it."""
+    """What an idempotency key was answered. `line` is the highest bulk line committed under it.
+
+    `request_digest` is empty once what was requested is erased: a digest without salt would let a guess be
+    confirmed.
+    """
 
     request_digest: bytes
     outcome: Committed | Refused
@@ -130,6 +165,7 @@ decode_ledger = msgspec.msgpack.Decoder(LedgerRow).decode
 decode_journal_end = msgspec.msgpack.Decoder(JournalEnd).decode
 decode_sealed = msgspec.msgpack.Decoder(Sealed).decode
 decode_block = msgspec.msgpack.Decoder(StoredBlock).decode
+decode_erasure = msgspec.msgpack.Decoder(ErasureRow).decode
 decode_first_answer = msgspec.msgpack.Decoder(FirstAnswer).decode
 decode_refusal_place = msgspec.msgpack.Decoder(RefusalPlace).decode
 decode_refusal = msgspec.msgpack.Decoder(Refused).decode

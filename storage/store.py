@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
+from stele.format.erasure import Erasure, parse_erasure
 from stele.format.state_map import StateProof, key_hash
 from storage import directory, keys, limits, rows
 from storage.checkpoints import CheckpointRows
@@ -30,6 +36,26 @@ class LedgerInfo(NamedTuple):
     size: int
     created_at: int
     deletion_protection: bool
+
+
+@dataclass(frozen=True)
+class ErasureInfo:
+    """An erasure: its block, what it names, its Raft entry, and when this node was done with it (microseconds
+    since the epoch; 0 before)."""
+
+    block: rows.StoredBlock
+    erasure: Erasure
+    raft_index: int
+    completed_at: int
+
+
+class PendingErasure(NamedTuple):
+    """An erasure that this node still has to complete."""
+
+    ledger: str
+    ledger_id: bytes
+    seq: int
+    row: rows.ErasureRow
 
 
 class Store:
@@ -151,6 +177,54 @@ class Store:
             return Committed(rows.U64.unpack(stored)[0], 0, tx, ())
         refused = self.engine.get(keys.refusal(state.number, tx))
         return None if refused is None else rows.decode_refusal(refused)
+
+    def erasure(self, ledger: str, seq: int) -> ErasureInfo | None:
+        """The erasure that block `seq` is, None when it is none. Raises `LedgerUnknown`, `BlockUnknown`."""
+        state = self._state(ledger)
+        block = self.journal(ledger).block(seq)
+        stored = self.engine.get(keys.erasure(state.number, seq))
+        if stored is None:
+            return None
+        row = rows.decode_erasure(stored)
+        return ErasureInfo(block, parse_erasure(block.information), row.raft_index, row.completed_at)
+
+    def pending_erasures(self) -> list[PendingErasure]:
+        """Those that this node has not completed, of all ledgers."""
+        ledgers = self.machine.ledgers.values()
+        return [
+            PendingErasure(state.name, state.row.id, seq, row)
+            for state in ledgers
+            for seq, row in state.erasures.items()
+        ]
+
+    def rewriting(self, erasures: Iterable[PendingErasure]) -> Callable[[], None]:
+        """What leaves nothing of these erasures in this node's files. It may take seconds, may run on a
+        thread of its own. Raises `StorageFailed`, and `FilesRemain` while there is a snapshot in the data
+        directory, or as `Engine.rewrite` does."""
+        ranges: list[tuple[bytes, bytes]] = []
+        for erasure in erasures:
+            number = self._state(erasure.ledger).number
+            answers = keys.of_ledger(b"I", number)
+            stem = keys.revisions_of_table(number, erasure.row.table) + erasure.row.key.encode() + b"\0"
+            ranges += [(stem, keys.end_of(stem)), (answers, keys.end_of(answers))]
+        return partial(self._rewrite, list(dict.fromkeys(ranges)))
+
+    def _rewrite(self, ranges: list[tuple[bytes, bytes]]) -> None:
+        # Copies made before hold what they held. Looked at first because this costs less than rewriting.
+        self._lock.check_no_copies()
+        self.engine.rewrite(ranges)
+        self._lock.check_no_copies()
+
+    def complete_erasure(self, erasure: PendingErasure, at: int) -> None:
+        """Remembers that nothing of what was erased is left here, at `at` microseconds since the epoch."""
+        state = self.machine.ledgers.get(erasure.ledger)
+        if state is None or state.row.id != erasure.ledger_id:
+            return  # Dropped meanwhile, and its erasures with it.
+        batch = Batch()
+        row = msgspec.structs.replace(erasure.row, completed_at=at)
+        batch.put(keys.erasure(state.number, erasure.seq), rows.encode(row))
+        self.engine.write(batch, sync=True)
+        state.erasures.pop(erasure.seq, None)
 
     def _state(self, ledger: str) -> LedgerState:
         state = self.machine.ledgers.get(ledger)

@@ -49,9 +49,9 @@ def transact(state: LedgerState, transition: Transition, command: Transact) -> C
 
 def _repeat(answer: rows.FirstAnswer, command: Transact) -> tuple[int, Committed | Refused | None]:
     """How many operations at the front were committed before, and the answer if that settles it."""
-    if answer.request_digest != command.request_digest:
-        detail = "the idempotency key was used before with another request"
-        return 0, Refused("idempotency-key-reused", detail)
+    reused = key_reused(answer, command.request_digest)
+    if reused is not None:
+        return 0, reused
     first = answer.outcome
     if command.bulk_line is None or answer.line is None:
         if isinstance(first, Refused):
@@ -61,6 +61,14 @@ def _repeat(answer: rows.FirstAnswer, command: Transact) -> tuple[int, Committed
     if skipped < len(command.operations) or isinstance(first, Refused):
         return skipped, None
     return skipped, Committed(first.seq, first.at, first.tx, (), repeated=True, duplicates=skipped)
+
+
+def key_reused(answer: rows.FirstAnswer, request_digest: bytes) -> Refused | None:
+    """The refusal when a key comes back with another request, or with one that nobody can compare."""
+    if answer.request_digest == request_digest:
+        return None
+    what = "with another request" if answer.request_digest else "with a request whose content is erased"
+    return Refused("idempotency-key-reused", f"the idempotency key was used before {what}")
 
 
 def _refusal(
@@ -224,7 +232,7 @@ def _write_revision(
     current_row = rows.encode_current(version, seq, index, op, hashed)
     transition.set_current(current_key, current_row)
     state.unsealed[table.key_hash_prefix + encoded_key] = current_row
-    transition.put(
+    transition.set_revision(
         table.revisions_prefix + encoded_key + b"\0" + keys.revision_suffix(seq, index),
         rows.encode_revision(version, index, op, at, prev_seq, tx, salt, payload),
     )

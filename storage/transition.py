@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Iterator
+from heapq import merge
+from operator import itemgetter
+
+import msgspec
 
 from storage import keys, rows
 from storage.disk import Disk
 from storage.errors import InvariantBroken
-from storage.ledger_state import LedgerState, TableState
+from storage.ledger_state import LedgerState, TableState, idempotency_key_of
 from storage.limits import REFUSALS_KEPT_PER_LEDGER
 from storage.outcomes import Committed, Refused
 
@@ -20,6 +25,7 @@ class Transition:
         self.batch = disk.batch()
         self.put = self.batch.put
         self._written_current: dict[bytes, bytes] = {}
+        self._written_revisions: dict[bytes, bytes] = {}
         self._written_answers: dict[bytes, rows.FirstAnswer] = {}
         self._written_buckets: dict[bytes, bytes] = {}
         self._ledgers: dict[int, LedgerState] = {}
@@ -70,6 +76,21 @@ class Transition:
             rows.decode_current(row) for key, row in self._written_current.items() if key.startswith(prefix)
         ]
 
+    def set_revision(self, key: bytes, row: bytes) -> None:
+        self._written_revisions[key] = row
+        self.put(key, row)
+
+    def revisions(self, stem: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Rows of one document's revisions, newest first; `stem` is their key without the place."""
+        written = {key: row for key, row in self._written_revisions.items() if key.startswith(stem)}
+        # What this step made is newer than all that is on the disk, and may stand there in an older form.
+        stored = self.disk.scan(stem, keys.end_of(stem))
+        yield from merge(
+            sorted(written.items()),
+            ((key, row) for key, row in stored if key not in written),
+            key=itemgetter(0),
+        )
+
     def state_bucket(self, key: bytes) -> bytes | None:
         """The rows of a bucket of the state map."""
         bucket = self._written_buckets.get(key)
@@ -86,6 +107,23 @@ class Transition:
             return written
         row = self.disk.get(key)
         return None if row is None else rows.decode_first_answer(row)
+
+    def forget_request(self, state: LedgerState, seq: int) -> None:
+        """Drops the digest of the request that made block `seq`, if it came with an idempotency key."""
+        key_hashes = [
+            key[len(keys.idempotency(state.number, b"")) :]
+            for key, answer in self._written_answers.items()
+            if isinstance(answer.outcome, Committed) and answer.outcome.seq == seq
+        ]
+        stored = self.disk.get(keys.block(state.number, seq))
+        if stored is not None:
+            key = idempotency_key_of(rows.decode_block(stored).information)
+            key_hashes += [] if key is None else [hashlib.sha256(key.encode()).digest()]
+        for key_hash in key_hashes:
+            answer = self.first_answer(state, key_hash)
+            # The digest of a bulk stream is not one of its lines (node/http/bulk.py).
+            if answer is not None and answer.line is None:
+                self.set_first_answer(state, key_hash, msgspec.structs.replace(answer, request_digest=b""))
 
     def set_first_answer(self, state: LedgerState, key_hash: bytes, answer: rows.FirstAnswer) -> None:
         key = keys.idempotency(state.number, key_hash)

@@ -11,11 +11,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 from stele.format.merkle import consistency_proof, inclusion_proof, node_hash, tree_root
+from stele.format.tiles import TILE_HEIGHT, TILE_WIDTH
 from storage import limits
 from storage.errors import InvariantBroken
 
-TILE_HEIGHT = 8
-TILE_WIDTH = 1 << TILE_HEIGHT
 HASH_SIZE_BYTES = 32
 TILE_SIZE_BYTES = TILE_WIDTH * HASH_SIZE_BYTES
 
@@ -105,6 +104,17 @@ class JournalTree:
         if place >= len(nodes):
             raise InvariantBroken(f"the tree of {self.size} leaves has no node {index} at level {level}")
         return nodes[place]
+
+    def tile(self, level: int, index: int, width: int) -> bytes:
+        """The first `width` hashes of a tile, which the tree must have."""
+        hashes = self.size >> (TILE_HEIGHT * level)
+        if not 0 < width <= min(TILE_WIDTH, hashes - index * TILE_WIDTH):
+            raise InvariantBroken(
+                f"the tree of {self.size} leaves has no {width} hashes in tile {index} of level {level}"
+            )
+        if index < hashes // TILE_WIDTH:
+            return self._read_tile(level, index)[: width * HASH_SIZE_BYTES]
+        return b"".join(self._edge[level].heights[0][:width])
 
     def root(self, size: int) -> bytes:
         """The root over the first `size` leaves."""

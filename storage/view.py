@@ -23,7 +23,7 @@ from storage.ledger_state import (
 
 class Revision(NamedTuple):
     """One revision of a document. `payload` is canonical JSON, empty for a delete; `at` is in
-    microseconds since the epoch."""
+    microseconds since the epoch. `erased_by` is the block that erased `payload` and `salt`, if one did."""
 
     key: str
     version: int
@@ -35,6 +35,7 @@ class Revision(NamedTuple):
     salt: bytes
     prev_seq: int | None
     leaf_index: int
+    erased_by: int | None = None
 
 
 class TableInfo(NamedTuple):
@@ -119,7 +120,10 @@ class View:
         raise InvariantBroken(f"ledger {self._state.name!r}: version {version} of {key!r} is missing")
 
     def scan(self, table: str, prefix: str = "", after: str = "", limit: int = 100) -> list[Revision]:
-        """Up to `limit` live documents with `prefix`, in key order, beginning after the key `after`."""
+        """Up to `limit` live documents with `prefix`, in key order, beginning after the key `after`.
+
+        Documents whose shown revision is erased are left out, like deleted ones.
+        """
         found: list[Revision] = []
         for revision in self._scan(self._active(table), prefix, after):
             found.append(revision)
@@ -185,7 +189,7 @@ class View:
             if shown is None:
                 return
             revision = _revision(stem[len(base) : -1].decode(), shown[0][len(stem) :], shown[1])
-            if revision.op == "put":
+            if revision.op == "put" and revision.erased_by is None:
                 yield revision
             row = cursor.seek(stem[:-1] + b"\1")
 
@@ -205,4 +209,5 @@ def _revision(key: str, suffix: bytes, row: bytes) -> Revision:
         stored.salt,
         stored.prev_seq,
         leaf_index,
+        stored.erased_by,
     )

@@ -18,6 +18,7 @@ from storage.commands import (
     CreateTable,
     DropLedger,
     DropTable,
+    Erase,
     Operation,
     Seal,
     SetLedger,
@@ -49,6 +50,9 @@ class _Document:
     version: int
     seq: int
     payload: bytes | None
+    erased: set[int] = field(default_factory=set)
+    seqs: list[int] = field(default_factory=list)
+    """The block of each version."""
 
 
 @dataclass(slots=True)
@@ -114,6 +118,8 @@ class Model:
                 return self._drop_table(ledger, command)
             case Transact():
                 return self._transact(ledger, command)
+            case Erase():
+                return self._erase(ledger, command)
             case Seal():
                 return self._seal(ledger, command)
 
@@ -175,12 +181,34 @@ class Model:
             before = table.documents.get(operation.key)
             version = 0 if before is None else before.version + 1
             payload = operation.payload if operation.op == "put" else None
-            table.documents[operation.key] = _Document(version, ledger.size, payload)
+            erased, seqs = (set[int](), list[int]()) if before is None else (before.erased, before.seqs)
+            seqs.append(ledger.size)
+            table.documents[operation.key] = _Document(version, ledger.size, payload, erased, seqs)
             table.last_seq = ledger.size
             shown = None if payload is None else Shown(version, payload)
             self._show((command.ledger, operation.table, operation.key), shown)
             versions.append(version)
         return _next_block(ledger, tuple(versions))
+
+    def _erase(self, ledger: _Ledger, command: Erase) -> Answer:
+        table = ledger.tables.get(command.table)
+        if table is None:
+            return Answer("table-unknown")
+        document = table.documents.get(command.key)
+        if document is None or max(command.versions or (0,)) > document.version:
+            return Answer("revision-unknown")
+        wanted = range(document.version + 1) if command.versions is None else sorted(set(command.versions))
+        fresh = tuple(version for version in wanted if version not in document.erased)
+        if not fresh:
+            return Answer("already-erased")
+        document.erased.update(fresh)
+        made = {document.seqs[version] for version in fresh}
+        for key, (_, first) in ledger.answers.items():
+            if first.kind == "committed" and first.seq in made:
+                ledger.answers[key] = b"", first
+        if table.active and document.payload is not None and document.version in fresh:
+            self._show((command.ledger, command.table, command.key), Shown(document.version, b""))
+        return _next_block(ledger, fresh)
 
 
 def _next_block(ledger: _Ledger, versions: tuple[int, ...]) -> Answer:

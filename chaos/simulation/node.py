@@ -231,7 +231,16 @@ class SimulatedNode:
 
     def _plan_tick(self, core: RaftCore) -> None:
         delay_s = self._timing.tick_s * self._scheduler.rng.uniform(0.8, 1.3) / self._clock_rate
-        self._scheduler.after(delay_s, lambda: self._put(core, lambda: self._plan_tick(core)))
+        self._scheduler.after(delay_s, lambda: self._put(core, lambda: self._tick(core)))
+
+    def _tick(self, core: RaftCore) -> None:
+        self._plan_tick(core)
+        # What node/erasing.py asks for: the log gives up what erasures took.
+        erasures = [
+            row.raft_index for state in self.machine.ledgers.values() for row in state.erasures.values()
+        ]
+        if erasures:
+            core.compact_to(max(erasures))
 
     def receive(self, sender: SimulatedNode, life: int, message: Message) -> None:
         core = self.core

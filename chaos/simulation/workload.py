@@ -15,6 +15,7 @@ from storage.commands import (
     CreateTable,
     DropLedger,
     DropTable,
+    Erase,
     Operation,
     SetLedger,
     Transact,
@@ -72,6 +73,8 @@ class Workload:
             return self._change_of_table()
         if kind < 0.08:
             return self._change_of_ledger()
+        if kind < 0.12:
+            return self._erasure()
         made = [self._transaction() for _ in range(self._rng.choice((1, 1, 1, 2, 4)))]
         return lambda stamps: [make(stamps) for make in made]
 
@@ -101,6 +104,21 @@ class Workload:
         if self._rng.random() < 0.5:
             return lambda stamps: [DropLedger(_PASSING_LEDGER)]
         return lambda stamps: [SetLedger(LEDGERS[0], True)]
+
+    def _erasure(self) -> Make:
+        """Behind a write of the same document, so that one entry often holds both."""
+        ledger, table, key = self.place()
+        op, _, _, payload = self._operation((ledger, table, key))
+        versions = None if self._rng.random() < 0.3 else (self._rng.randrange(4), self._rng.randrange(4))
+
+        def make(stamps: Stamps) -> Sequence[Command]:
+            at = stamps.now_us()
+            operation = Operation(op, table, key, payload, stamps.salt())
+            write = Transact(ledger, stamps.transaction_id(at), at, "simulation", (operation,))
+            tx = stamps.transaction_id(at)
+            return [write, Erase(ledger, table, key, versions, "simulation", tx, at, "simulation")]
+
+        return make
 
     def _transaction(self) -> Callable[[Stamps], Transact]:
         ledger = _PASSING_LEDGER if self._rng.random() < 0.05 else self._rng.choice(LEDGERS)

@@ -70,6 +70,8 @@ def listed_document(revision: Revision) -> bytes:
 def listed_revision(revision: Revision) -> bytes:
     """One revision of a history."""
     data = b',"data":' + revision.payload if revision.op == "put" else b""
+    if revision.erased_by is not None:
+        data = b',"erased":%d' % revision.erased_by
     return b'{"version":%d,"seq":%d,"tx":"%b","at":"%b","op":"%b"%b}' % (
         revision.version,
         revision.seq,

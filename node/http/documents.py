@@ -86,20 +86,22 @@ async def put_document(services: Services, call: Call) -> web.Response:
 async def post_document(services: Services, call: Call) -> web.Response:
     ledger, table = call.names
     payload = parse_document(await read_body(call, services.budget, limits.DOCUMENT_SIZE_BYTES_MAX))
-    key = _generated_key(services, call, payload)
+    key = _generated_key(services, call)
     operation = Operation("put", table, key, payload, services.stamps.salt())
     response = await write_document(services, call, table, key, operation, payload)
     response.headers["Location"] = f"/v1/ledgers/{ledger}/tables/{table}/documents/{quote(key, safe='')}"
     return response
 
 
-def _generated_key(services: Services, call: Call, payload: bytes) -> str:
+def _generated_key(services: Services, call: Call) -> str:
     """A key nobody chose: time-ordered and random, or, with an Idempotency-Key, always the same one.
 
-    The first answer to a repeated request does not hold the key, so it must follow from the request.
+    The first answer to a repeated request does not hold the key, so it must follow from the request; from
+    its Idempotency-Key alone, because a digest of the document would outlive the document's erasure.
     """
-    if idempotency_key(call) is not None:
-        return request_digest(call, payload + (call.header("Idempotency-Key") or "").encode()).hex()[:32]
+    repeat_key = idempotency_key(call)
+    if repeat_key is not None:
+        return request_digest(call, repeat_key.encode()).hex()[:32]
     stamps = services.stamps
     return stamps.transaction_id(stamps.now_us()).hex()
 
@@ -162,6 +164,14 @@ def _shown(view: View, table: str, key: str, query: DocumentQuery) -> Revision:
     if revision is None:
         what = f"document {key!r}" if wanted is UNSET else f"version {wanted} of document {key!r}"
         raise Problem("not-found", f"there is no {what} in table {table!r}")
+    if revision.erased_by is not None:
+        raise Problem(
+            "erased",
+            f"the content of version {revision.version} of document {key!r} was erased by block "
+            f"{revision.erased_by}; what proves it stays",
+            current_version=revision.version,
+            erasure=revision.erased_by,
+        )
     if revision.op == "delete":
         raise Problem(
             "gone",
@@ -305,7 +315,7 @@ ROUTES = (
             200: Answer("The document.", Content(JSON, schemas.DocumentAnswer), _ETAG),
             304: Answer("The reader's copy is current.", None, _ETAG),
         },
-        problems=(*_READ_PROBLEMS, "gone", "not-sealed", "not-cosigned"),
+        problems=(*_READ_PROBLEMS, "gone", "erased", "not-sealed", "not-cosigned"),
     ),
     Route(
         "DELETE",

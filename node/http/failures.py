@@ -31,7 +31,11 @@ _SLUGS: dict[type[Exception], str] = {
     TransferFailed: "transfer-failed",
 }
 
-_REFUSALS = {"document-missing": "not-found", "table-exists": "condition-failed"}
+_REFUSALS = {
+    "document-missing": "not-found",
+    "table-exists": "condition-failed",
+    "revision-unknown": "not-found",
+}
 """Reasons of a refusal whose problem has another name."""
 
 

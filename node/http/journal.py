@@ -24,7 +24,7 @@ from node.http.services import Services
 from node.http.views import fresh, typed_query
 from storage.errors import BlockUnknown, LedgerUnknown, NotSealed
 from storage.journal import Journal
-from storage.rows import Sealed
+from storage.rows import RevisionRow, Sealed
 from storage.store import LedgerInfo
 
 _LEDGER = "/v1/ledgers/{ledger}"
@@ -78,7 +78,7 @@ class ExportQuery(ReadQuery, kw_only=True, frozen=True, rename={"start": "from",
     """Exclusive."""
 
 
-async def _journal_with(services: Services, ledger: str, size: int | None) -> Journal:
+async def journal_with(services: Services, ledger: str, size: int | None) -> Journal:
     """The journal with at least `size` blocks: this node's own when it has them, else the leader's.
 
     Raises NotLeader, whereupon the request is passed on.
@@ -92,13 +92,17 @@ async def _journal_with(services: Services, ledger: str, size: int | None) -> Jo
     return journal
 
 
+def _revision_body(leaf: bytes, row: RevisionRow) -> bytes:
+    if row.erased_by is not None:
+        return b'{"leaf":%b,"erased":%d}' % (leaf, row.erased_by)
+    data = b',"data":' + row.payload if row.payload else b""
+    return b'{"leaf":%b,"salt":"%b"%b}' % (leaf, row.salt.hex().encode(), data)
+
+
 def block_body(journal: Journal, seq: int) -> bytes:
     """A block as it is served and exported, from its stored bytes."""
     block = journal.block(seq)
-    revisions = [
-        b'{"leaf":%b,"salt":"%b"%b}' % (leaf, salt.hex().encode(), b',"data":' + payload if payload else b"")
-        for leaf, salt, payload in journal.revisions(block)
-    ]
+    revisions = [_revision_body(leaf, row) for leaf, row in journal.revisions(block)]
     return b'{"header":%b,"info":%b,"revisions":[%b]}' % (
         block.header,
         block.information,
@@ -109,7 +113,7 @@ def block_body(journal: Journal, seq: int) -> bytes:
 async def get_block(services: Services, call: Call) -> web.Response:
     ledger, text = call.names
     seq = int(text)
-    journal = await _journal_with(services, ledger, seq + 1)
+    journal = await journal_with(services, ledger, seq + 1)
     body = block_body(journal, seq)
     query = typed_query(call, BlockQuery)
     if query.proof:
@@ -178,7 +182,7 @@ async def list_checkpoints(services: Services, call: Call) -> web.Response:
 
 async def get_inclusion(services: Services, call: Call) -> web.Response:
     query = typed_query(call, InclusionQuery)
-    journal = await _journal_with(services, call.names[0], None if query.size is UNSET else query.size)
+    journal = await journal_with(services, call.names[0], None if query.size is UNSET else query.size)
     size = journal.size if query.size is UNSET else query.size
     return answer_struct(
         schemas.Inclusion(
@@ -192,7 +196,7 @@ async def get_inclusion(services: Services, call: Call) -> web.Response:
 
 async def get_consistency(services: Services, call: Call) -> web.Response:
     query = typed_query(call, ConsistencyQuery)
-    journal = await _journal_with(services, call.names[0], None if query.new is UNSET else query.new)
+    journal = await journal_with(services, call.names[0], None if query.new is UNSET else query.new)
     new = journal.size if query.new is UNSET else query.new
     if query.old > new:
         raise BlockUnknown(query.old - 1, new)

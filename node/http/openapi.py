@@ -10,6 +10,7 @@ import msgspec
 from node.http.problems import CATALOGUE, CONTENT_TYPE, ProblemDocument
 from node.http.route import Answer, Content, Route
 from node.http.schemas import VALUE_SCHEMA
+from stele.format.tiles import TILE_LEVEL_MAX
 
 _REF_TEMPLATE = "#/components/schemas/{name}"
 _PROBLEM_REF = {"$ref": "#/components/schemas/ProblemDocument"}
@@ -31,6 +32,13 @@ _NAME_SCHEMAS: dict[str, dict[str, Any]] = {
     "seq": {"type": "integer", "minimum": 0, "maximum": (1 << 53) - 1},
     "tx": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
     "member": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$", "example": "n3"},
+    "tile_level": {"type": "integer", "minimum": 0, "maximum": TILE_LEVEL_MAX},
+    "tile": {
+        "type": "string",
+        "pattern": r"^(x[0-9]{3}/)*[0-9]{3}(\.p/[1-9][0-9]{0,2})?$",
+        "description": "Index in groups of three digits, and the width of a partial tile; holds slashes.",
+        "example": "x001/x234/067.p/5",
+    },
 }
 
 _ALWAYS = (

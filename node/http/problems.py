@@ -37,6 +37,7 @@ CATALOGUE: dict[str, Kind] = {
     "unknown-parameter": Kind(400, "A query parameter that does not exist"),
     "invalid-header": Kind(400, "A header with a wrong value"),
     "bad-precondition": Kind(400, "A precondition that cannot be understood"),
+    "erasure-not-allowed": Kind(403, "This cluster does not allow erasure"),
     "cross-origin": Kind(403, "A web page of another site may not use this API"),
     "route-unknown": Kind(404, "There is nothing at this address"),
     "ledger-unknown": Kind(404, "There is no such ledger"),
@@ -45,11 +46,13 @@ CATALOGUE: dict[str, Kind] = {
     "block-unknown": Kind(404, "There is no such block"),
     "member-unknown": Kind(404, "There is no such member of the cluster"),
     "member-removed": Kind(404, "The member was removed from the cluster"),
+    "tile-unknown": Kind(404, "There is no such tile"),
     "method-not-allowed": Kind(405, "This address does not know the method"),
     "deletion-protected": Kind(409, "The ledger is protected against deletion"),
     "condition-failed": Kind(409, "What the transaction relies on has changed"),
     "key-statement-refused": Kind(409, "The statement about keys may not be made"),
     "system-ledger": Kind(403, "This ledger belongs to the cluster"),
+    "already-erased": Kind(409, "Nothing is left to erase"),
     "ledger-limit": Kind(409, "The cluster holds as many ledgers as it may"),
     "member-exists": Kind(409, "There is another member with this id"),
     "member-retired": Kind(409, "The id belonged to a member that was removed, and is never used again"),
@@ -60,10 +63,12 @@ CATALOGUE: dict[str, Kind] = {
     "quorum-at-risk": Kind(409, "Too few voters would be left that can be reached"),
     "change-in-progress": Kind(409, "Another change of the membership is under way", True),
     "gone": Kind(410, "The document was deleted; its history stays readable"),
+    "erased": Kind(410, "The content was erased"),
     "table-dropped": Kind(410, "The table was dropped; its history stays readable"),
     "version-mismatch": Kind(412, "The document is at another version"),
     "body-too-large": Kind(413, "The body is larger than allowed"),
     "invalid-field": Kind(422, "A member of the body with a wrong value"),
+    "erasure-too-large": Kind(422, "The erasure is larger than allowed"),
     "unsupported": Kind(422, "This server does not support what was asked for"),
     "idempotency-key-reused": Kind(422, "The Idempotency-Key belongs to another request"),
     "internal-error": Kind(500, "The server failed"),
@@ -98,6 +103,7 @@ class ProblemDocument(msgspec.Struct, kw_only=True, omit_defaults=True, rename={
     current_version: int | UnsetType = UNSET
     condition: int | UnsetType = UNSET
     proof: Annotated[msgspec.Raw | UnsetType, Meta(extra_json_schema={"type": "object"})] = UNSET
+    erasure: int | UnsetType = UNSET
 
 
 class Problem(Exception):
@@ -114,6 +120,7 @@ class Problem(Exception):
         tx: str | UnsetType = UNSET,
         current_version: int | UnsetType = UNSET,
         condition: int | UnsetType = UNSET,
+        erasure: int | UnsetType = UNSET,
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(f"{slug}: {detail}")
@@ -127,6 +134,7 @@ class Problem(Exception):
             "tx": tx,
             "current_version": current_version,
             "condition": condition,
+            "erasure": erasure,
         }
         self.headers = headers or {}
 

@@ -16,8 +16,9 @@ from node.config import ConfigInvalid, check_identifier
 from node.http.problems import Problem
 from node.http.route import Call, Route
 from node.key_journal import SYSTEM_LEDGER
-from stele.format.errors import InvalidName
+from stele.format.errors import InvalidName, InvalidTile
 from stele.format.names import check_document_key, check_ledger_name, check_table_name
+from stele.format.tiles import parse_tile_level, parse_tile_place
 
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _SEQ = re.compile("0|[1-9][0-9]{0,15}")
@@ -48,6 +49,20 @@ def _check_ledger(text: str) -> str:
     return text if text == SYSTEM_LEDGER else check_ledger_name(text)
 
 
+def _check_tile_level(text: str) -> str:
+    try:
+        return str(parse_tile_level(text))
+    except InvalidTile as error:
+        raise Problem("tile-unknown", str(error)) from error
+
+
+def _check_tile_place(text: str) -> str:
+    try:
+        return str(parse_tile_place(text))
+    except InvalidTile as error:
+        raise Problem("tile-unknown", str(error)) from error
+
+
 CHECKS: dict[str, Callable[[str], str]] = {
     "ledger": _check_ledger,
     "table": check_table_name,
@@ -55,7 +70,12 @@ CHECKS: dict[str, Callable[[str], str]] = {
     "seq": _check_seq,
     "tx": _check_transaction,
     "member": _check_member,
+    "tile_level": _check_tile_level,
+    "tile": _check_tile_place,
 }
+
+_REST = "tile"
+"""The one parameter that takes the whole rest of a path, slashes included (C2SP tlog-tiles)."""
 
 
 class _Place:
@@ -112,7 +132,7 @@ class Router:
             return
         call.route, found = self._walk(call.method, path)
         call.names = tuple([_decode_name(parameter, segment) for parameter, segment in found])
-        if call.route.path.endswith("}"):
+        if call.route.path.endswith("}") and found[-1][0] != _REST:
             if len(self._known) >= limits.KNOWN_PATHS_MAX:
                 self._known.clear()
             self._known[call.method, before] = call.route, call.names[:-1], found[-1][0]
@@ -121,14 +141,19 @@ class Router:
         """The route of a path, and its raw names with their parameters."""
         place = self._root
         found: list[tuple[str, str]] = []
-        for segment in path.split("/", limits.PATH_SEGMENTS_MAX)[1:]:
+        segments = path.split("/", limits.PATH_SEGMENTS_MAX)[1:]
+        for number, segment in enumerate(segments):
             following = place.by_segment.get(segment)
             if following is None:
                 following = place.variable
                 if following is None or not segment:
                     raise _nothing_here()
+                if following.parameter == _REST:
+                    segment = "/".join(segments[number:])
                 found.append((following.parameter, segment))
             place = following
+            if place.parameter == _REST:
+                break
         route = place.by_method.get(method)
         if route is None:
             raise _not_here(method, place)

@@ -6,12 +6,14 @@ from node.http import (
     bulk,
     cluster,
     documents,
+    erasures,
     journal,
     keys,
     ledgers,
     members,
     operations,
     tables,
+    tiles,
     transactions,
 )
 from node.http.route import Route
@@ -19,8 +21,10 @@ from node.http.route import Route
 ROUTES: tuple[Route, ...] = (
     *documents.ROUTES,
     *transactions.ROUTES,
+    *erasures.ROUTES,
     *bulk.ROUTES,
     *journal.ROUTES,
+    *tiles.ROUTES,
     *tables.ROUTES,
     *ledgers.ROUTES,
     *cluster.ROUTES,

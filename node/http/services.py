@@ -8,11 +8,13 @@ from consensus.replica import Replica
 from node.checkpoints import Checkpoints
 from node.committer import Committer
 from node.config import Config
+from node.erasing import Erasing
 from node.http.bodies import BodyBudget
 from node.http.forward import Forwarder
 from node.limits import BODIES_IN_FLIGHT_BYTES_MAX
 from node.membership import MembershipWatch
 from node.reads import Reads
+from node.scrubbing import Scrubbing
 from node.sealing import Sealing
 from node.signing import Signing
 from node.stamps import Stamps
@@ -35,6 +37,8 @@ class Services:
     sealing: Sealing
     forwarder: Forwarder
     stamps: Stamps
+    scrubbing: Scrubbing
+    erasing: Erasing
     metrics: Metrics
     openapi_document: bytes
     budget: BodyBudget = field(default_factory=lambda: BodyBudget(BODIES_IN_FLIGHT_BYTES_MAX))

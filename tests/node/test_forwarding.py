@@ -79,6 +79,28 @@ def test_a_page_served_by_a_follower_may_write_through_it(cluster: list[ServedNo
     assert follower.ask("PUT", path, {}, {"Origin": "https://evil.example"}).slug == "cross-origin"
 
 
+def test_a_tile_that_a_node_lacks_comes_from_the_leader(
+    cluster: list[ServedNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader, follower = leader_and_follower(cluster)
+    path = "/v1/ledgers/books/tlog/tile/entries/000.p/2"
+    assert leader.ask("GET", "/v1/ledgers/books/checkpoint").status == 200
+    deadline = time.monotonic() + STARTED_WITHIN_S
+    while follower.node.services.store.sealed("books") is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    expected = leader.ask("GET", path).body
+    shown = follower.ask("GET", path)
+    assert (shown.body, shown.headers["X-Stele-Node"]) == (expected, follower.config.node_id)
+    with monkeypatch.context() as lagging:
+        lagging.setattr(follower.node.services.store, "sealed", lambda _ledger: None)
+        # The leader compresses for whom it answers, which is the follower, and the follower passes on bytes.
+        passed_on = follower.ask("GET", path, headers={"Accept-Encoding": "gzip"})
+        assert (passed_on.body, passed_on.headers["X-Stele-Node"]) == (expected, leader.config.node_id)
+        assert passed_on.headers["Cache-Control"] == shown.headers["Cache-Control"]
+    assert follower.ask("GET", "/v1/ledgers/books/tlog/tile/0/000").slug == "tile-unknown"
+
+
 def test_problems_heads_and_large_answers_pass_through(cluster: list[ServedNode]) -> None:
     _, follower = leader_and_follower(cluster)
     path = "/v1/ledgers/books/tables/cars/documents/large"

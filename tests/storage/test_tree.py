@@ -74,3 +74,21 @@ def test_a_node_that_is_not_there_is_a_broken_invariant() -> None:
     for level, index in [(0, 300), (8, 1), (9, 0), (1, 150)]:
         with pytest.raises(InvariantBroken):
             tree.node(level, index)
+
+
+def test_tiles_of_the_tree_that_the_specification_counts() -> None:
+    """C2SP tlog-tiles, "Partial Tiles": a tree of size 70,000."""
+    stored: dict[tuple[int, int], bytes] = {}
+    tree = JournalTree(lambda level, index: stored[level, index])
+    leaves = [hashlib.sha256(number.to_bytes(4, "big")).digest() for number in range(70_000)]
+    for leaf in leaves:
+        for level, index, tile in tree.append(leaf):
+            stored[level, index] = tile
+    assert sorted(stored) == [*((0, index) for index in range(273)), (1, 0)]
+    assert tree.tile(0, 273, 112) == b"".join(leaves[273 * 256 :])
+    assert tree.tile(0, 273, 1) == leaves[273 * 256]
+    assert tree.tile(1, 1, 17) == b"".join(tree.node(8, 256 + each) for each in range(17))
+    assert tree.tile(2, 0, 1) == tree.node(16, 0)
+    for level, index, width in [(0, 273, 113), (0, 274, 1), (1, 1, 18), (2, 0, 2), (3, 0, 1), (0, 0, 0)]:
+        with pytest.raises(InvariantBroken):
+            tree.tile(level, index, width)

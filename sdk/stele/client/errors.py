@@ -30,6 +30,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     current_version: int | None = None
     condition: int | None = None
     proof: dict[str, Any] | None = None
+    erasure: int | None = None
 
     @property
     def slug(self) -> str:

@@ -61,7 +61,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Revision(msgspec.Struct, frozen=True):
-    """One line of a document's history; `data` is None for a delete."""
+    """One line of a document's history; `data` is None for a delete, and for a revision whose content the
+    block `erased` erased."""
 
     version: int
     seq: int
@@ -69,6 +70,7 @@ class Revision(msgspec.Struct, frozen=True):
     at: datetime
     op: Literal["put", "delete"]
     data: dict[str, Any] | None = None
+    erased: int | None = None
 
 
 class DocumentPage(msgspec.Struct, frozen=True):

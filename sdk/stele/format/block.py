@@ -66,15 +66,16 @@ def header_bytes(
     information_hash: bytes,
     revision_count: int,
     revision_root: bytes,
+    kind: Literal["tx", "erasure"] = "tx",
 ) -> bytes:
-    """The header of a transaction block.
+    """The header of a block that a transaction or an erasure (stele.format.erasure) makes.
 
     `ledger` and `tx` are 16-byte ids; `prev` the leaf hash of the previous header; `at_us` microseconds
     since the epoch; `information_hash` SHA-256 of `information_bytes`; `revision_root` the RFC 6962
     root over the revision leaves. Raises InvalidTime.
     """
     return (
-        f'{{"at":"{format_time(at_us)}","format":1,"info":"{information_hash.hex()}","kind":"tx",'
+        f'{{"at":"{format_time(at_us)}","format":1,"info":"{information_hash.hex()}","kind":"{kind}",'
         f'"ledger":"{ledger.hex()}","prev":"{prev.hex()}","revision_count":{revision_count},'
         f'"revision_root":"{revision_root.hex()}","seq":{seq},"tx":"{tx.hex()}"}}'
     ).encode()
@@ -128,7 +129,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     format: Literal[1]
     hash_profile: str | None = None
     info: _Hash
-    kind: Literal["tx", "genesis", "seal"]
+    kind: Literal["tx", "genesis", "seal", "erasure"]
     ledger: _Id
     name: str | None = None
     prev: _Hash
@@ -166,6 +167,8 @@ def parse_header(data: bytes) -> Header:
         raise InvalidHeader(f"header: unknown codec {header.codec} or hash profile {header.hash_profile}")
     if is_genesis == (header.name is None) or (not is_genesis and (header.codec or header.hash_profile)):
         raise InvalidHeader("header: codec, hash_profile and name belong to a genesis block, all three")
+    if header.kind == "erasure" and header.revision_count:
+        raise InvalidHeader(f"header: an erasure with {header.revision_count} revisions")
     _check_seal(header)
     # Encoding again settles order, spaces, escapes and repeated members in one comparison.
     if _header_encoder.encode(header) != data:

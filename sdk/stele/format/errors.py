@@ -48,3 +48,11 @@ class InvalidProofRequest(FormatError):
 
 class InvalidNote(FormatError):
     """Text or a key name that no signed note can carry."""
+
+
+class InvalidTile(FormatError):
+    """The address of no tile, or an entry that no bundle can carry (C2SP tlog-tiles)."""
+
+
+class InvalidErasure(FormatError):
+    """Information that is not that of an erasure block."""

@@ -11,6 +11,7 @@ from msgspec import UNSET
 from stele.format.canonical import parse_object
 from stele.format.errors import CanonicalError
 from stele.verify import shape
+from stele.verify.erasures import Erasures
 from stele.verify.errors import BrokenChain, Malformed, Mismatch
 from stele.verify.history import History
 from stele.verify.limits import EXPORT_LINE_SIZE_BYTES_MAX
@@ -44,6 +45,7 @@ class Chain:
         self.first_at = ""
         self.last_at = ""
         self.history = History(first_seq) if history else None
+        self.erasures = Erasures()
         self.state = StateReplay(ledger) if history and first_seq == 0 else None
         self.seals = 0
         self.state_root: bytes | None = None
@@ -61,6 +63,7 @@ class Chain:
         header, information = shape.canonical(block.header), shape.canonical(block.info)
         self._check_header(block.header)
         _expect(seq, "info", sha256(information).hexdigest(), block.header.info)
+        self.erasures.check_block(block, seq)
         # Three colons for the block's own members.
         colons = 3 + header.count(b":") + information.count(b":") + self._check_revisions(block)
         _check_members(line, colons, seq)
@@ -87,9 +90,8 @@ class Chain:
         if header.at < self.last_at:
             raise BrokenChain(f"block {seq}: at", expected=f">= {self.last_at}", found=header.at)
         if (seq == 0) != (header.kind == "genesis"):
-            raise Mismatch(
-                f"block {seq}: kind", expected="genesis" if seq == 0 else "tx or seal", found=header.kind
-            )
+            expected = "genesis" if seq == 0 else "another than genesis"
+            raise Mismatch(f"block {seq}: kind", expected=expected, found=header.kind)
         if seq == 0:
             _expect(seq, "name", self.name, header.name)
             _expect(seq, "codec and hash profile", _GENESIS, (header.codec, header.hash_profile))
@@ -121,8 +123,12 @@ class Chain:
         colons = 0
         for index, revision in enumerate(block.revisions):
             leaf = shape.canonical(revision.leaf)
-            payload = _payload(revision, seq, index)
-            _check_commitment(revision, payload, seq, index)
+            payload = b""
+            if isinstance(revision.erased, int):
+                self.erasures.claim(revision, seq, index)
+            else:
+                payload = _payload(revision, seq, index)
+                _check_commitment(revision, payload, seq, index)
             _check_previous(revision.leaf, seq)
             if self.history is not None:
                 self.history.append(revision.leaf, seq)
@@ -130,7 +136,7 @@ class Chain:
             if self.state is not None:
                 row = StateRow(revision.leaf.version, seq, hashes[-1])
                 self.state.put(revision.leaf.table, revision.leaf.key, row)
-            # Two for leaf and salt, one for data.
+            # Two for leaf and salt (or erased), one for data.
             colons += 2 + leaf.count(b":") + (payload.count(b":") + 1 if payload else 0)
         _expect(seq, "revision_root", block.header.revision_root, root_of(hashes).hex())
         return colons
@@ -150,6 +156,8 @@ def _payload(revision: shape.Revision, seq: int, index: int) -> bytes:
 
 
 def _check_commitment(revision: shape.Revision, payload: bytes, seq: int, index: int) -> None:
+    if not isinstance(revision.salt, str):
+        raise Malformed(f"block {seq}: revision {index}: neither salt nor erased")
     salt = shape.decode_hex(revision.salt, _SALT_SIZE_BYTES, f"block {seq}: revision {index}: salt")
     found = sha256(salt + payload).hexdigest()
     if found != revision.leaf.commitment:

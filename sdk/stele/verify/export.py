@@ -28,6 +28,8 @@ class ExportReport:
 
     `root` is the tree root over all its blocks, None for an export that does not begin at block 0.
     `checkpoint` is the signed one it was checked against, None when no key was given.
+    `erased` of the revisions are shown without their content. Of those, `erasures_beyond` name an erasure
+    block that lies behind the blocks shown, which only an export that ends early may have.
     `keys` counts documents ever written, None without the history check. `state_root` is that of the
     newest of its `seals`; all were recomputed when `state_checked`. Times are those of the blocks.
     """
@@ -37,6 +39,8 @@ class ExportReport:
     first_seq: int
     blocks: int
     revisions: int
+    erased: int
+    erasures_beyond: int
     keys: int | None
     seals: int
     state_root: bytes | None
@@ -128,6 +132,10 @@ class ExportVerifier:
         start, chain, signed = self._begun
         if self.blocks_done < self.blocks:
             raise Incomplete("blocks of the export", expected=self.blocks, found=self.blocks_done)
+        if start.to == start.size and chain.erasures.awaited:
+            raise Incomplete(
+                "the export lacks erasures that its revisions name", found=chain.erasures.awaited
+            )
         root = chain.tree.root() if start.from_ == 0 else None
         if signed is not None and root != signed.root:
             raise Mismatch("root of the journal", expected=signed.root, found=root)
@@ -180,6 +188,8 @@ def _report(
         first_seq=start.from_,
         blocks=start.to - start.from_,
         revisions=chain.revisions,
+        erased=chain.erasures.erased,
+        erasures_beyond=chain.erasures.awaited,
         keys=None if chain.history is None else chain.history.keys,
         seals=chain.seals,
         state_root=chain.state_root,

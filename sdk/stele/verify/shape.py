@@ -33,7 +33,7 @@ class Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     format: Literal[1]
     hash_profile: str | UnsetType = UNSET
     info: str
-    kind: Literal["tx", "genesis", "seal"]
+    kind: Literal["tx", "genesis", "seal", "erasure"]
     ledger: str
     name: str | UnsetType = UNSET
     prev: str
@@ -49,10 +49,20 @@ class Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         return not (self.codec is UNSET and self.hash_profile is UNSET and self.name is UNSET)
 
 
+class Erasure(msgspec.Struct, forbid_unknown_fields=True):
+    """Which revisions of a document an erasure block names: inclusive ranges of versions."""
+
+    key: str
+    reason: str
+    table: str
+    versions: list[tuple[Count, Count]]
+
+
 class Information(msgspec.Struct, forbid_unknown_fields=True):
-    """Who ran the transaction."""
+    """Who ran the transaction; `erasure` in the block of one only."""
 
     by: str
+    erasure: Erasure | UnsetType = UNSET
     idempotency_key: str | UnsetType = UNSET
 
 
@@ -68,11 +78,13 @@ class Leaf(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Revision(msgspec.Struct, forbid_unknown_fields=True):
-    """A leaf with what opens its commitment. `data` stays text until it is canonicalised."""
+    """A leaf with what opens its commitment, or with the block that erased it (`erased`). `data` stays text
+    until it is canonicalised."""
 
     leaf: Leaf
-    salt: str
+    salt: str | UnsetType = UNSET
     data: msgspec.Raw | UnsetType = UNSET
+    erased: Count | UnsetType = UNSET
 
 
 class Block(msgspec.Struct, forbid_unknown_fields=True):
