@@ -75,13 +75,11 @@ class LedgerState:
     unsealed: dict[bytes, bytes] = field(default_factory=dict)
     unsealed_from: int = 0
     tables: dict[str, TableState] = field(default_factory=dict)
+    number: int = field(init=False)
 
     def __post_init__(self) -> None:
+        self.number = self.row.number
         self.tables[CATALOGUE_TABLE] = TableState(CATALOGUE_TABLE, CATALOGUE_NUMBER, self.row)
-
-    @property
-    def number(self) -> int:
-        return self.row.number
 
     @property
     def size(self) -> int:
