@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from consensus.config import ReplicaStatus, Role
@@ -59,19 +61,47 @@ def _with_node(node_id: str) -> structlog.typing.Processor:
     return add
 
 
+class Latencies(Collector):
+    """Times from requests' headers to the end of their answers, as a histogram a route and status.
+
+    prometheus_client's Histogram takes locks for threads that there are not: 3.5 us a request.
+    """
+
+    def __init__(self) -> None:
+        self._by_label: dict[tuple[str, str, int], tuple[list[int], list[float]]] = {}
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one request. Only on the event loop, as `collect`."""
+        label = (method, route, status)
+        known = self._by_label.get(label)
+        if known is None:
+            # Bounded: methods and templates come from the route table, statuses from the catalogue.
+            known = self._by_label[label] = [0] * (len(_LATENCY_BUCKETS_S) + 1), [0.0]
+        counts, sum_s = known
+        counts[bisect_left(_LATENCY_BUCKETS_S, seconds)] += 1
+        sum_s[0] += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        family = HistogramMetricFamily(
+            "stele_http_request_seconds",
+            "Time from a request's headers to the end of its answer.",
+            labels=("method", "route", "status"),
+        )
+        bounds = [*map(str, _LATENCY_BUCKETS_S), "+Inf"]
+        for (method, route, status), (counts, sum_s) in self._by_label.items():
+            buckets = list(zip(bounds, accumulate(counts), strict=True))
+            family.add_metric((method, route, str(status)), buckets, sum_s[0])
+        yield family
+
+
 class Metrics:
     """The node's metrics. What changes with every request is counted here; the rest is read when asked."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._latency_s = Histogram(
-            "stele_http_request_seconds",
-            "Time from a request's headers to the end of its answer.",
-            ("method", "route", "status"),
-            buckets=_LATENCY_BUCKETS_S,
-            registry=self.registry,
-        )
-        self._by_label: dict[tuple[str, str, int], Histogram] = {}
+        self._latencies = Latencies()
+        self.registry.register(self._latencies)
+        self.request = self._latencies.observe
         self._group_commands = Histogram(
             "stele_commit_group_commands",
             "Commands of one Raft entry.",
@@ -94,14 +124,6 @@ class Metrics:
         self.requests_in_flight = Gauge(
             "stele_http_requests_in_flight", "Requests being handled.", registry=self.registry
         )
-
-    def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        label = (method, route, status)
-        histogram = self._by_label.get(label)
-        if histogram is None:
-            # Bounded: methods and templates come from the route table, statuses from the catalogue.
-            histogram = self._by_label[label] = self._latency_s.labels(method, route, str(status))
-        histogram.observe(seconds)
 
     def group(self, commands: int, size_bytes: int) -> None:
         self._group_commands.observe(commands)

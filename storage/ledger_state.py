@@ -84,13 +84,11 @@ class LedgerState:
     tables: dict[str, TableState] = field(default_factory=dict)
     erasures: dict[int, rows.ErasureRow] = field(default_factory=dict)
     """Erasures that this node has not completed, by their blocks."""
+    number: int = field(init=False)
 
     def __post_init__(self) -> None:
+        self.number = self.row.number
         self.tables[CATALOGUE_TABLE] = TableState(CATALOGUE_TABLE, CATALOGUE_NUMBER, self.row)
-
-    @property
-    def number(self) -> int:
-        return self.row.number
 
     @property
     def size(self) -> int:

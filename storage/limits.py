@@ -36,6 +36,9 @@ OPEN_FILES_MAX = 256
 TILE_CACHE_ENTRIES = 256
 """Full tiles of one ledger (about 40 KiB each with the nodes inside) kept in memory for proofs."""
 
+WRITERS_CACHED = 256
+"""Writers whose transaction information is kept as it is hashed."""
+
 SNAPSHOT_TABLE_SIZE_BYTES_MAX = 4 << 20
 """The table of a snapshot's files: enough for about 150,000 of them."""
 

@@ -12,6 +12,7 @@ from storage.outcomes import Committed, Refused
 U64 = struct.Struct(">Q")
 ROOT_SIZE_BYTES = 32
 _CURRENT = struct.Struct(">QQIB32s")
+_unpack_current_start = struct.Struct(">QQ").unpack_from
 _REVISION = struct.Struct(">QIBQQ16s32s")
 
 OPS = ("put", "delete")
@@ -37,6 +38,12 @@ def encode_current(version: int, seq: int, leaf_index: int, op: int, leaf_hash: 
 
 def decode_current(row: bytes) -> Current:
     return Current._make(_CURRENT.unpack(row))
+
+
+def current_version_and_seq(row: bytes) -> tuple[int, int]:
+    """What the next revision needs of a current row."""
+    version, seq = _unpack_current_start(row)
+    return version, seq
 
 
 class RevisionRow(NamedTuple):

@@ -2,7 +2,8 @@
 
 Kept sparse, in pages: a page has the 16 hashes four bits below a node, and the 4 between. So small
 ledgers are small (up to 3 KB a key at first), and one whose 2^20 buckets all have rows takes 58 MB,
-however many keys there are.
+however many keys there are. The hashes stand in a page as what they are hashed from: 03 before every
+four, so that a node costs one slice and one hash.
 """
 
 from __future__ import annotations
@@ -20,11 +21,29 @@ from stele.format.state_map import (
 )
 
 _PAGE_BITS = 2 * BITS_PER_LEVEL
-_PAGE_LEAVES = 1 << _PAGE_BITS
-_PAGE_MASK = _PAGE_LEAVES - 1
-_GROUP_SIZE_BYTES = CHILDREN * HASH_SIZE_BYTES
-_BETWEEN = _PAGE_LEAVES * HASH_SIZE_BYTES
-"""Where in a page the four hashes between its leaves and its node begin."""
+_PAGE_MASK = (1 << _PAGE_BITS) - 1
+_CHILD_MASK = CHILDREN - 1
+_GROUP_SIZE_BYTES = len(INNER_PREFIX) + CHILDREN * HASH_SIZE_BYTES
+
+
+def _group(number: int) -> slice:
+    """Where in a page the input of an inner node's hash stands: one of four, then the page's own."""
+    return slice(number * _GROUP_SIZE_BYTES, (number + 1) * _GROUP_SIZE_BYTES)
+
+
+def _child(place: int) -> slice:
+    """Where in a page one hash stands: those of its 16 leaves, then the four between."""
+    start = (
+        _group(place >> BITS_PER_LEVEL).start + len(INNER_PREFIX) + (place & _CHILD_MASK) * HASH_SIZE_BYTES
+    )
+    return slice(start, start + HASH_SIZE_BYTES)
+
+
+# Made once: a slice of two numbers that are computed costs as much as a third of a hash.
+_GROUPS = [_group(number) for number in range(CHILDREN)]
+_OWN = _group(CHILDREN)
+_LEAVES = [_child(place) for place in range(CHILDREN * CHILDREN)]
+_BETWEEN = [_child(CHILDREN * CHILDREN + place) for place in range(CHILDREN)]
 
 _sha256 = hashlib.sha256
 
@@ -36,51 +55,37 @@ class StateTree:
         self.root = EMPTY[0]
         # From the bottom up: pages by the number of their node, and what an untouched page holds.
         self._levels: list[tuple[dict[int, bytearray], bytes]] = [
-            ({}, EMPTY[depth] * _PAGE_LEAVES + EMPTY[depth - BITS_PER_LEVEL] * CHILDREN)
-            for depth in range(BUCKET_DEPTH_MIN, 0, -_PAGE_BITS)
+            ({}, _untouched(depth)) for depth in range(BUCKET_DEPTH_MIN, 0, -_PAGE_BITS)
         ]
         self._buckets = self._levels[0][0]
 
     def update(self, numbers: Sequence[int], hashes: Sequence[bytes]) -> None:
         """Set the hashes of the nodes at depth 20 with these numbers, which ascend, and those above.
 
-        A node is hashed once, when the last change below it is in, so that the cost of a change falls as
-        batches grow.
+        A level at a time: a node is hashed once, when all changes below it are in, so that the cost of a
+        change falls as batches grow.
         """
-        sha256, prefix = _sha256, INNER_PREFIX
-        following = iter([*numbers[1:], 1 << (BUCKET_DEPTH_MIN + _PAGE_BITS)])
-        for number, hashed in zip(numbers, hashes, strict=True):
-            differing = number ^ next(following)
-            for pages, untouched in self._levels:
+        if not numbers:
+            return
+        sha256 = _sha256
+        for pages, untouched in self._levels:
+            for number, hashed in zip(numbers, hashes, strict=True):
                 page = pages.get(number >> _PAGE_BITS)
                 if page is None:
                     page = pages[number >> _PAGE_BITS] = bytearray(untouched)
-                place = number & _PAGE_MASK
-                start = place * HASH_SIZE_BYTES
-                page[start : start + HASH_SIZE_BYTES] = hashed
-                differing >>= BITS_PER_LEVEL
-                if not differing:
-                    break  # the next change is below the same node
-                group = place >> BITS_PER_LEVEL
-                start = group * _GROUP_SIZE_BYTES
-                hashed = sha256(prefix + page[start : start + _GROUP_SIZE_BYTES]).digest()
-                start = _BETWEEN + group * HASH_SIZE_BYTES
-                page[start : start + HASH_SIZE_BYTES] = hashed
-                differing >>= BITS_PER_LEVEL
-                if not differing:
-                    break
-                hashed = sha256(prefix + page[_BETWEEN:]).digest()
-                number >>= _PAGE_BITS
-            else:
-                self.root = hashed
+                page[_LEAVES[number & _PAGE_MASK]] = hashed
+            for group in dict.fromkeys([number >> BITS_PER_LEVEL for number in numbers]):
+                page = pages[group >> BITS_PER_LEVEL]
+                place = group & _CHILD_MASK
+                page[_BETWEEN[place]] = sha256(page[_GROUPS[place]]).digest()
+            numbers = list(dict.fromkeys([number >> _PAGE_BITS for number in numbers]))
+            hashes = [sha256(pages[number][_OWN]).digest() for number in numbers]
+        self.root = hashes[0]
 
     def has_rows(self, bucket: int) -> bool:
         """Whether the node at depth 20 with this number has any."""
         page = self._buckets.get(bucket >> _PAGE_BITS)
-        if page is None:
-            return False
-        start = (bucket & _PAGE_MASK) * HASH_SIZE_BYTES
-        return page[start : start + HASH_SIZE_BYTES] != EMPTY[BUCKET_DEPTH_MIN]
+        return page is not None and page[_LEAVES[bucket & _PAGE_MASK]] != EMPTY[BUCKET_DEPTH_MIN]
 
     def siblings(self, bucket: int) -> list[bytes]:
         """Three hashes a level, from depth 20 up: the other children of each node above the bucket."""
@@ -90,16 +95,18 @@ class StateTree:
             page = pages.get(number >> _PAGE_BITS, untouched)
             place = number & _PAGE_MASK
             group = place >> BITS_PER_LEVEL
-            found += _others(page, group * _GROUP_SIZE_BYTES, place & (CHILDREN - 1))
+            first = group * CHILDREN
+            found += _others(page, _LEAVES[first : first + CHILDREN], place & _CHILD_MASK)
             found += _others(page, _BETWEEN, group)
             number >>= _PAGE_BITS
         return found
 
 
-def _others(page: bytes | bytearray, start: int, own: int) -> list[bytes]:
-    group = bytes(page[start : start + _GROUP_SIZE_BYTES])
-    return [
-        group[place * HASH_SIZE_BYTES : (place + 1) * HASH_SIZE_BYTES]
-        for place in range(CHILDREN)
-        if place != own
-    ]
+def _untouched(depth: int) -> bytes:
+    """A page without rows below it; its leaves are at `depth`."""
+    leaves = INNER_PREFIX + EMPTY[depth] * CHILDREN
+    return leaves * CHILDREN + INNER_PREFIX + EMPTY[depth - BITS_PER_LEVEL] * CHILDREN
+
+
+def _others(page: bytes | bytearray, children: Sequence[slice], own: int) -> list[bytes]:
+    return [bytes(page[child]) for place, child in enumerate(children) if place != own]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 from stele.format.block import header_bytes, information_bytes, leaf_bytes
 from stele.format.merkle import leaf_hash, root_of_leaves
 from storage import keys, limits, rows
 from storage.commands import Condition, Operation, Transact
-from storage.ledger_state import LedgerState
+from storage.ledger_state import LedgerState, TableState
 from storage.outcomes import Committed, Refused
 from storage.transition import Transition
 
@@ -75,15 +76,20 @@ def _refusal(
     state: LedgerState, transition: Transition, command: Transact, operations: Sequence[Operation]
 ) -> Refused | None:
     """Why the transaction cannot be committed, or None."""
-    for name in dict.fromkeys(operation.table for operation in operations):
-        refused = _table_refusal(state, name)
-        if refused is not None:
-            return refused
+    checked, deletes = None, False
+    for operation in operations:
+        if operation.table != checked:
+            checked = operation.table
+            refused = _table_refusal(state, checked)
+            if refused is not None:
+                return refused
+        if operation.op == "delete":
+            deletes = True
     for index, condition in enumerate(command.conditions):
         refused = _check_condition(state, transition, command.read_seq, index, condition)
         if refused is not None:
             return refused
-    return _delete_refusal(state, transition, operations)
+    return _delete_refusal(state, transition, operations) if deletes else None
 
 
 def _table_refusal(state: LedgerState, name: str) -> Refused | None:
@@ -98,8 +104,6 @@ def _table_refusal(state: LedgerState, name: str) -> Refused | None:
 def _delete_refusal(
     state: LedgerState, transition: Transition, operations: Sequence[Operation]
 ) -> Refused | None:
-    if all(operation.op == "put" for operation in operations):
-        return None
     live: dict[bytes, bool] = {}
     for operation in operations:
         key = state.tables[operation.table].current_prefix + operation.key.encode()
@@ -183,27 +187,41 @@ def append_block(
     hashes: list[bytes] = []
     versions: list[int] = []
     for index, operation in enumerate(operations):
-        version, leaf, hashed = _write_revision(state, transition, tx, at, seq, index, operation)
+        table = state.tables[operation.table]
+        if table.last_seq != seq:
+            table.last_seq = seq
+            transition.used(table)
+        version, leaf, hashed = _write_revision(state, transition, tx, at, seq, index, operation, table)
         versions.append(version)
         leaves.append(leaf)
         hashes.append(hashed)
-    for name in dict.fromkeys(operation.table for operation in operations):
-        table = state.tables[name]
-        table.last_seq = seq
-        transition.used(table)
-    information = information_bytes(by, idempotency_key)
+    information, information_hash = (
+        _information_of(by) if idempotency_key is None else _information(by, idempotency_key)
+    )
     header = header_bytes(
         ledger=state.row.id,
         seq=seq,
         prev=state.head,
         at_us=at,
         tx=tx,
-        information_hash=hashlib.sha256(information).digest(),
+        information_hash=information_hash,
         revision_count=len(leaves),
         revision_root=root_of_leaves(hashes),
     )
     extend_journal(state, transition, header, information, tuple(leaves), at)
     return Committed(seq, at, tx, tuple(versions))
+
+
+def _information(by: str, idempotency_key: str | None) -> tuple[bytes, bytes]:
+    """A transaction's information, and its hash."""
+    information = information_bytes(by, idempotency_key)
+    return information, hashlib.sha256(information).digest()
+
+
+@lru_cache(maxsize=limits.WRITERS_CACHED)
+def _information_of(by: str) -> tuple[bytes, bytes]:
+    """As `_information`, where it is the same for every transaction of a writer."""
+    return _information(by, None)
 
 
 def _write_revision(
@@ -214,16 +232,17 @@ def _write_revision(
     seq: int,
     index: int,
     operation: Operation,
+    table: TableState,
 ) -> tuple[int, bytes, bytes]:
     """Writes a document's next revision; returns its version, leaf and leaf hash."""
-    table = state.tables[operation.table]
     encoded_key = operation.key.encode()
     current_key = table.current_prefix + encoded_key
-    current = transition.current(current_key)
-    if current is None:
+    previous = transition.current_row(current_key)
+    if previous is None:
         version, prev_seq = 0, None
     else:
-        version, prev_seq = current.version + 1, current.seq
+        version, prev_seq = rows.current_version_and_seq(previous)
+        version += 1
     salt, payload = operation.salt, operation.payload
     commitment = hashlib.sha256(salt + payload).hexdigest()
     leaf = leaf_bytes(table.id, operation.key, version, operation.op, prev_seq, commitment)

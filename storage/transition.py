@@ -59,12 +59,13 @@ class Transition:
 
     def current(self, key: bytes) -> rows.Current | None:
         """The current revision whose row has this key, deleted ones included."""
+        row = self.current_row(key)
+        return None if row is None else rows.decode_current(row)
+
+    def current_row(self, key: bytes) -> bytes | None:
+        """As `current`, not decoded."""
         row = self._written_current.get(key)
-        if row is None:
-            row = self.disk.get(key)
-            if row is None:
-                return None
-        return rows.decode_current(row)
+        return self.disk.get(key) if row is None else row
 
     def set_current(self, key: bytes, row: bytes) -> None:
         self._written_current[key] = row

@@ -42,10 +42,6 @@ class Tile:
             added = node_hash(nodes[-2], added)
 
     @property
-    def width(self) -> int:
-        return len(self.heights[0])
-
-    @property
     def root(self) -> bytes:
         """The root of a full tile."""
         return self.heights[TILE_HEIGHT][0]
@@ -64,18 +60,18 @@ class JournalTree:
         """Adds a leaf hash; returns the tiles that became full, as (level, index, bytes)."""
         self.size += 1
         full: list[tuple[int, int, bytes]] = []
-        level, added = 0, leaf
+        level, added, width = 0, leaf, self.size
         while True:
-            if level == len(self._edge):
-                self._edge.append(Tile())
             tile = self._edge[level]
             tile.append(added)
-            if tile.width < TILE_WIDTH:
+            if width % TILE_WIDTH:
                 return full
-            index = (self.size >> (TILE_HEIGHT * (level + 1))) - 1
-            full.append((level, index, b"".join(tile.heights[0])))
+            width //= TILE_WIDTH
+            full.append((level, width - 1, b"".join(tile.heights[0])))
             self._edge[level] = Tile()
             level, added = level + 1, tile.root
+            if level == len(self._edge):
+                self._edge.append(Tile())
 
     def load(self, size: int, leaf_hash_at: Callable[[int], bytes]) -> None:
         """Rebuilds the right edge of a stored tree: at most 255 leaves, and 255 full tiles a level."""
