@@ -103,5 +103,7 @@ def test_the_sdk_ships_one_package(source: Path, tmp_path: Path) -> None:
         "format",
         "verify",
         "client",
+        "audit",
+        "witness",
         "cli",
     }

@@ -20,7 +20,7 @@ from consensus.messages import Append, AppendResponse
 from consensus.raft_rules import RaftRules
 from consensus.stock import Node, StockEngine
 
-_take_message = SyncObj._SyncObj__onMessageReceived
+_take_message = vars(SyncObj)["_SyncObj__onMessageReceived"]
 
 
 def appends(patch: pytest.MonkeyPatch) -> None:

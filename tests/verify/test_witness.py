@@ -172,6 +172,7 @@ async def test_asking_over_http(records: Records) -> None:
     async def fetch(old: int, new: int) -> list[bytes]:
         return [bytes.fromhex(text) for text in log.consistency(old, new)]
 
+    note, checkpoint = log.checkpoint(), parse_checkpoint(log.checkpoint(), key)
     try:
         async with aiohttp.ClientSession() as session:
             for number in range(4):  # the witness says itself which size it has

@@ -41,13 +41,17 @@ class Journal(LedgerAccess):
             start = str(page.next)
             left = None if left is None else left - len(page.blocks)
 
-    async def checkpoint(self) -> SignedCheckpoint:
+    async def checkpoint(self, *, cosignatures: int | None = None) -> SignedCheckpoint:
         """The newest checkpoint. With a trust policy its signature is checked, it must extend what is
-        remembered, and it is remembered. Raises VerificationFailed.
+        remembered, and it is remembered. `cosignatures`: wait until so many replicas have cosigned it; by
+        default as many as the policy asks for. Raises VerificationFailed, and Unavailable when they do not
+        come.
         """
         guard = None if self._trust is None else await self.guard()
         floor = None if guard is None else guard.newest()
-        query = None if guard is None else guard.wait_query()
+        query = {} if guard is None else guard.wait_query()
+        if cosignatures:
+            query["cosignatures"] = str(cosignatures)
         answer = await self._call(Request("GET", self.path + "/checkpoint", query=query))
         try:
             note = answer.body.decode()

@@ -148,7 +148,14 @@ class Guard:
 
     def open(self, note: str) -> Checkpoint:
         """The checkpoint in a note that fulfils the policy. Raises VerificationFailed."""
-        return open_checkpoint(note, self.policy, self.origin)
+        try:
+            return open_checkpoint(note, self.policy, self.origin)
+        except VerificationFailed as error:
+            known = self.newest()
+            if known is None:
+                raise
+            message = str(error).partition("\n")[0]
+            raise VerificationFailed(message, remembered=known.note, seen=note) from error
 
     def query(self) -> dict[str, str]:
         """Query parameters that ask for a proof with enough cosignatures."""
