@@ -342,12 +342,3 @@ async def test_notices_reach_those_who_know_them_and_give_way_to_raft(
         sender.notify(None, bytes(limits.NOTICE_SIZE_BYTES_MAX + 1))
     monkeypatch.setattr(limits, "NOTICE_SEND_BUFFER_SIZE_BYTES_MAX", 0)
     assert sender.notify(None, b"Raft goes first") == 0
-
-
-@on_cluster
-async def test_a_member_that_does_not_know_notices_is_sent_none(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await check_at_work(cluster)
-    monkeypatch.setattr("consensus.transport.NOTICE_VERSION_MIN", PROTOCOL_VERSION_MAX + 1)
-    assert cluster.replicas["n0"].notify(None, b"unknown") == 0
