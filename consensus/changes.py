@@ -33,6 +33,7 @@ class MembershipChanges(RaftRules):
         promoted = self.membership.promoted(member_id)
         if not self.may_be_promoted(member_id):
             raise MembershipRefused("not-caught-up", f"{member_id} does not have nearly all of the log yet")
+        self._check_can_commit(promoted)
         self._change(promoted, completion)
 
     def remove(self, member_id: str, completion: Completion) -> None:
@@ -41,7 +42,9 @@ class MembershipChanges(RaftRules):
         Raises NotLeader and MembershipRefused.
         """
         self._check_may_change()
-        self._change(self.membership.removed(member_id), completion)
+        removed = self.membership.removed(member_id)
+        self._check_can_commit(removed)
+        self._change(removed, completion)
 
     def may_be_promoted(self, member_id: str) -> bool:
         """Whether it has nearly all of the log, and it is known with which disk it would vote."""
@@ -60,6 +63,26 @@ class MembershipChanges(RaftRules):
             raise MembershipRefused("change-in-progress", "the last change is not committed yet")
         if self.commit_index < self._no_op_index or self._gives_way:
             raise MembershipRefused("not-ready", "the leader has just been elected, or gives its place away")
+
+    def _counted_on(self) -> set[str]:
+        """Whose acknowledgement may be hoped for: who is connected, has answered lately, and has its disk."""
+        since = self._clock() - self._timing.leader_fallback_s
+        answering = {each for each in self._followers if self._followers[each].heard_at > since}
+        return {each for each in answering & self._connected if self._counts(each)} | {self.node_id}
+
+    def _check_can_commit(self, changed: Membership) -> None:
+        """A membership counts as soon as it is in the log (section 4.1), so it is its own quorum that commits
+        it. Without one, the cluster stands still until somebody comes back; for ever, if that one has lost its
+        disk, because the change that would let it in again cannot be committed either. etcd refuses the same
+        (--strict-reconfig-check)."""
+        counted_on = self._counted_on()
+        if not changed.has_quorum(counted_on):
+            away = ", ".join(sorted(changed.voter_ids - counted_on))
+            raise MembershipRefused(
+                "quorum-at-risk",
+                f"of the {len(changed.voters)} voters there would be, {changed.quorum} are needed, and these "
+                f"cannot be counted on now: {away}",
+            )
 
     @property
     def _gives_way(self) -> bool:
@@ -104,8 +127,10 @@ class MembershipChanges(RaftRules):
                 self._change(self.membership.with_incarnation(member.id, found), None)
                 return
             if member.returning and self.may_be_promoted(member.id):
-                self._change(self.membership.promoted(member.id), None)
-                return
+                promoted = self.membership.promoted(member.id)
+                if promoted.has_quorum(self._counted_on()):
+                    self._change(promoted, None)
+                    return
 
     def _advance_departure(self) -> None:
         """Thesis section 4.2.2: a leader that is no member any more steps down when that is committed.

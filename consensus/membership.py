@@ -34,6 +34,7 @@ Reason: TypeAlias = Literal[
     "change-in-progress",
     "not-caught-up",
     "last-voter",
+    "quorum-at-risk",
     "too-many-members",
     "not-ready",
 ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from chaos.simulation.faults import Weather
 from chaos.simulation.node import SimulatedNode
 from chaos.simulation.scheduler import Scheduler
 from chaos.simulation.violation import Violation
@@ -25,6 +26,7 @@ class Everything(Protocol):
     """What operators may lay hands on."""
 
     scheduler: Scheduler
+    weather: Weather
     nodes: list[SimulatedNode]
     counts: Counter[str]
     healed: bool
@@ -114,10 +116,12 @@ class Operators:
             self._ask_leaders(partial(self._take_away, removed))
 
     def _take_away(self, node_id: str, core: RaftCore) -> None:
-        """Not while another voter has lost its disk: one that lives less could be one too few for ever, as no
-        majority of the rest would be left to make the change."""
+        """Not while another voter's disk is gone and its last answer is so young that no leader can know: one
+        that lives less may then be one too few, which no replication survives either."""
         for each in core.membership.voters:
-            if each.id != node_id and each.incarnation not in (b"", self._world.node(each.id).incarnation):
+            lost = each.incarnation not in (b"", self._world.node(each.id).incarnation)
+            heard_s = core.last_heard_s(each.id) if lost and each.id != node_id else None
+            if heard_s is not None and heard_s <= self._world.weather.timing.leader_fallback_s:
                 return
         core.remove(node_id, _Told(self._world.counts, "removed"))
 

@@ -10,7 +10,6 @@ from node.config import Config, ConfigInvalid, address, check_http_url, is_loopb
 from node.http import schemas
 from node.http.answers import answer, answer_struct, encode
 from node.http.bodies import parse_struct, read_body
-from node.http.cluster_view import healthy_voters
 from node.http.problems import Problem
 from node.http.route import JSON, Answer, Call, Content, Route
 from node.http.services import Services
@@ -34,7 +33,6 @@ async def post_promote(services: Services, call: Call) -> web.Response:
     member = _known(membership, member_id)
     if not member.voter:
         check_voters(membership)
-        _check_quorum(services, {*membership.voter_ids, member_id}, {member_id})
         await services.replica.promote(member_id)
         member = _known(services.replica.membership, member_id)
     return answer_struct(_changed(member))
@@ -42,9 +40,7 @@ async def post_promote(services: Services, call: Call) -> web.Response:
 
 async def delete_member(services: Services, call: Call) -> web.Response:
     (member_id,) = call.names
-    membership = await services.membership.settled()
-    if _known(membership, member_id).voter and len(membership.voter_ids) > 1:
-        _check_quorum(services, set(membership.voter_ids) - {member_id}, set())
+    _known(await services.membership.settled(), member_id)
     await services.replica.remove(member_id)
     return web.Response(status=204)
 
@@ -66,23 +62,6 @@ def check_voters(membership: Membership) -> None:
             "too-many-members",
             f"a cluster has at most {limits.VOTERS_MAX} voters; this one stays a learner",
             limit=limits.VOTERS_MAX,
-        )
-
-
-def _check_quorum(services: Services, voters: set[str], joining: set[str]) -> None:
-    """Refuse a change that could not be committed, and would stop the cluster until somebody comes back.
-
-    A new membership counts as soon as it is in the log (Raft thesis, section 4.1), so the quorum that commits
-    it is its own. `joining` have just caught up. Raises Problem.
-    """
-    healthy = healthy_voters(services.replica.status()) & voters | joining
-    quorum = len(voters) // 2 + 1
-    if len(healthy) < quorum:
-        away = ", ".join(sorted(voters - healthy))
-        raise Problem(
-            "quorum-at-risk",
-            f"of the {len(voters)} voters there would be, {quorum} are needed, and these cannot be counted "
-            f"on now: {away}",
         )
 
 

@@ -105,6 +105,24 @@ def test_a_change_that_another_leader_overwrites_is_forgotten(tmp_path: Path) ->
     assert bench.core.membership_committed
 
 
+def test_no_removal_that_the_rest_could_not_commit(tmp_path: Path) -> None:
+    """n2 is silent: without n1, n0 would wait for it, for ever if n2 has lost its disk."""
+    bench = leading(tmp_path)
+    assert refusal(bench.core.remove, "n1", Outcome()) == "quorum-at-risk"
+    bench.acknowledge("n2")
+    bench.core.peer_disconnected("n2")
+    assert refusal(bench.core.remove, "n1", Outcome()) == "quorum-at-risk"
+    bench.core.peer_connected("n2")
+    bench.core.remove("n1", Outcome())
+    assert bench.core.membership.ids == {"n0", "n2"}
+
+
+def test_a_silent_voter_can_be_removed(tmp_path: Path) -> None:
+    bench = leading(tmp_path)
+    bench.core.remove("n2", Outcome())
+    assert bench.core.membership.ids == {"n0", "n1"}
+
+
 # Who counts.
 
 

@@ -14,6 +14,7 @@ from pysyncobj.journal import ResizableFile
 from consensus.errors import InvariantBroken, MalformedMessage, NotLeader, OutcomeUnknown, ReplicaStopped
 from consensus.log import DurableLog
 from consensus.messages import Append, AppendResponse, RequestVote, VoteResponse
+from consensus.progress import Progress
 from tests.consensus.cores import Bench, Outcome, append, entries
 from tests.consensus.rocks import RocksStore
 from tests.consensus.stock_node import NO_OP, StockNode
@@ -387,3 +388,9 @@ def test_every_road_to_pickle_is_closed(tmp_path: Path) -> None:
     ):
         with pytest.raises(InvariantBroken):
             getattr(engine, name)(*arguments)
+
+
+def test_f10_no_jump_goes_behind_the_logs_beginning() -> None:
+    progress = Progress(50)
+    assert progress.refused(49, candidate=1, floor=31)
+    assert progress.next_index == 31

@@ -11,9 +11,9 @@ from consensus.config import Role
 from consensus.errors import LogCorrupt
 from consensus.log import DurableLog
 from consensus.membership import Membership
-from consensus.messages import Append, AppendResponse, PreVoteResponse, RequestVote, VoteResponse
+from consensus.messages import Append, AppendResponse, PreVote, PreVoteResponse, RequestVote, VoteResponse
 from tests.consensus.cores import TIMING, Bench, Outcome, append, members
-from tests.consensus.test_changes import OTHER_DISK, commit, greet, membership_record
+from tests.consensus.test_changes import OTHER_DISK, commit, greet, membership_record, refusal
 
 
 def test_an_incarnation_is_drawn_once(tmp_path: Path) -> None:
@@ -92,6 +92,12 @@ def test_a_lost_disk_is_not_counted_and_comes_back_by_itself(tmp_path: Path) -> 
     assert bench.core.membership_committed
 
 
+def test_a_lost_disk_is_not_counted_on_when_another_is_removed(tmp_path: Path) -> None:
+    bench = with_known_disks(tmp_path)
+    greet(bench, "n2", OTHER_DISK)
+    assert refusal(bench.core.remove, "n1", Outcome()) == "quorum-at-risk"
+
+
 def test_votes_of_a_lost_disk_are_not_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     bench = with_known_disks(tmp_path)
     bench.answer_to("n2", append(7, (3, 1)))
@@ -127,6 +133,17 @@ def test_a_server_that_waits_to_be_added_only_follows(tmp_path: Path) -> None:
     row = membership_record(2, 1, members(3))
     bench.answer_to("n1", append(1, (1, 0), (row,), commit_index=2))
     assert bench.core.membership == members(3)
+
+
+def test_a_server_without_its_disk_neither_stands_nor_counts_itself(tmp_path: Path) -> None:
+    """It learns from the log it is sent that it is another server than the voter of its name."""
+    bench = Bench(tmp_path, bootstrap=True)
+    named = members(3, known=True)
+    assert bench.core.incarnation != named["n0"].incarnation
+    bench.answer_to("n1", append(1, (1, 0), (membership_record(2, 1, named),), commit_index=2))
+    assert not any(isinstance(each, PreVote) for _, each in bench.wait(3 * TIMING.election_s_max))
+    bench.answer_to("n1", append(1, (2, 1), (membership_record(3, 1, members(3)),), commit_index=3))
+    assert any(isinstance(each, PreVote) for _, each in bench.wait(3 * TIMING.election_s_max))
 
 
 def test_whoever_has_the_log_does_not_elect_who_lost_it(tmp_path: Path) -> None:

@@ -132,3 +132,8 @@ def removed_leader_stays(patch: pytest.MonkeyPatch) -> None:
 def transfer_to_a_learner(patch: pytest.MonkeyPatch) -> None:
     """Only voters can lead."""
     patch.setattr(Membership, "voter_ids", property(lambda self: self.ids))
+
+
+def change_that_nobody_could_commit(patch: pytest.MonkeyPatch) -> None:
+    """A membership is proposed whose voters are not there."""
+    patch.setattr(MembershipChanges, "_check_can_commit", lambda self, changed: None)

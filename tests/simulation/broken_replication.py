@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from chaos.simulation.disk import RAFT, STATE, Change, Row, SimulatedDisk, SimulatedRaftRows
+from chaos.simulation.disk import STATE, Change, Row, SimulatedDisk
 from consensus import follower, limits, record
 from consensus.follower import Answer
 from consensus.leader import Followers
@@ -216,14 +216,16 @@ def jump_over_the_conflict(patch: pytest.MonkeyPatch) -> None:
 
 def compaction_in_two_steps(patch: pytest.MonkeyPatch) -> None:
     """F6: the entries go in one batch, what tells where the log begins in another."""
+    stage = DurableLog._staged_deletions
 
-    def write(self: SimulatedRaftRows, puts: Sequence[Row], delete_ranges: Sequence[Row], /) -> None:
-        for start, end in delete_ranges:
-            self._disk.append([(RAFT, 2, start, end)], sync=True)
-        self._disk.append([(RAFT, 0, key, value) for key, value in puts], sync=True)
-        self._disk.on_raft_rows(puts)
+    def write_apart(self: DurableLog) -> list[Row]:
+        deletions = stage(self)
+        if self._deleted_from is None:
+            return deletions
+        self._store.write([], deletions)
+        return []
 
-    patch.setattr(SimulatedRaftRows, "write", write)
+    patch.setattr(DurableLog, "_staged_deletions", write_apart)
 
 
 def compaction_of_unapplied_entries(patch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,10 @@ from tests.consensus import (
     test_changes,
     test_defects,
     test_elections,
+    test_incarnations,
     test_pre_vote,
     test_replication,
+    test_snapshot_defects,
     test_snapshots,
     test_transfer,
 )
@@ -28,6 +30,7 @@ from tests.simulation import broken_membership as membership
 from tests.simulation import broken_reads as reads
 from tests.simulation import broken_replication as replication
 from tests.simulation import broken_snapshots as snapshots
+from tests.simulation import test_disk
 
 
 class Mutation(NamedTuple):
@@ -39,6 +42,11 @@ class Mutation(NamedTuple):
     patch: Callable[[pytest.MonkeyPatch], None]
     seeds: int = 100
     test: Callable[[Path], None] | None = None
+
+
+def compacted_in_one_step(path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        test_snapshot_defects.test_f6_compaction_is_one_step(path, patch, "after", 14)
 
 
 MUTATIONS = [
@@ -56,14 +64,26 @@ MUTATIONS = [
             path, append(2, (1, 0), entries(2, 2))
         ),
     ),
-    Mutation("F3: acknowledgements of older terms count", replication.acknowledgement_of_any_term, 300),
-    Mutation("F6: compaction in two steps", replication.compaction_in_two_steps),
+    Mutation(
+        "F3: acknowledgements of older terms count",
+        replication.acknowledgement_of_any_term,
+        test=test_defects.test_f3_an_acknowledgement_of_another_term_does_not_count,
+    ),
+    Mutation(
+        "F6: compaction in two steps",
+        replication.compaction_in_two_steps,
+        test=compacted_in_one_step,
+    ),
     Mutation("F7: nothing is synced", replication.no_sync),
     Mutation("F7: entries are acknowledged before they are synced", replication.acknowledged_before_sync),
     Mutation("F7: a leader counts itself before its sync", replication.leader_counts_itself_before_its_sync),
     Mutation("F7: entries are applied before they are synced", replication.applied_before_synced),
     Mutation("F7: a vote leaves before it is on disk", elections.vote_before_sync),
-    Mutation("F10: a jump behind the log's beginning", replication.jump_behind_the_logs_beginning),
+    Mutation(
+        "F10: a jump behind the log's beginning",
+        replication.jump_behind_the_logs_beginning,
+        test=lambda path: test_defects.test_f10_no_jump_goes_behind_the_logs_beginning(),
+    ),
     Mutation(
         "F10: a jump that is too short",
         replication.jump_over_the_conflict,
@@ -173,20 +193,33 @@ MUTATIONS = [
     Mutation(
         "a lost disk keeps its vote",
         membership.lost_disk_keeps_its_vote,
-        test=test_changes.test_a_lost_disk_is_not_counted_and_comes_back_by_itself,
+        test=test_incarnations.test_a_lost_disk_is_not_counted_and_comes_back_by_itself,
     ),
-    Mutation("incarnations are not checked", membership.incarnations_are_not_checked),
-    Mutation("a server without its disk counts itself", membership.disk_lost_and_still_a_voter),
+    Mutation(
+        "incarnations are not checked",
+        membership.incarnations_are_not_checked,
+        test=test_incarnations.test_a_lost_disk_is_not_counted_and_comes_back_by_itself,
+    ),
+    Mutation(
+        "a server without its disk counts itself",
+        membership.disk_lost_and_still_a_voter,
+        test=test_incarnations.test_a_server_without_its_disk_neither_stands_nor_counts_itself,
+    ),
     Mutation("the first leader has a majority only", membership.first_leader_by_majority),
     Mutation(
         "a new disk is believed to hold what the former held",
         membership.match_of_the_former_disk,
-        test=test_changes.test_a_lost_disk_is_not_counted_and_comes_back_by_itself,
+        test=test_incarnations.test_a_lost_disk_is_not_counted_and_comes_back_by_itself,
     ),
     Mutation(
         "a vote for who lacks the log",
         membership.promoted_unready,
         test=test_changes.test_a_learner_is_promoted_when_it_has_caught_up,
+    ),
+    Mutation(
+        "a change that too few are there to commit",
+        membership.change_that_nobody_could_commit,
+        test=test_changes.test_no_removal_that_the_rest_could_not_commit,
     ),
     Mutation(
         "a removed leader stays",
@@ -199,9 +232,23 @@ MUTATIONS = [
         test=test_changes.test_the_leadership_goes_to_voters_only,
     ),
     Mutation("F1: a chunk acknowledges the log", snapshots.chunk_acknowledges_the_log),
-    Mutation("F4: a snapshot takes the log's tail", snapshots.tail_thrown_away),
-    Mutation("F5: a snapshot below the commit index", snapshots.older_than_the_commit),
-    Mutation("F8: a snapshot's digest is not checked", snapshots.digest_not_checked),
+    Mutation(
+        "F4: a snapshot takes the log's tail",
+        snapshots.tail_thrown_away,
+        test=test_snapshot_defects.test_f4_a_log_that_holds_the_snapshots_last_entry_is_kept,
+    ),
+    Mutation(
+        "F5: a snapshot below the commit index",
+        snapshots.older_than_the_commit,
+        test=lambda path: test_snapshot_defects.test_f5_a_snapshot_of_what_is_committed_is_ignored(
+            path, 3, 7
+        ),
+    ),
+    Mutation(
+        "F8: a snapshot's digest is not checked",
+        snapshots.digest_not_checked,
+        test=lambda path: test_disk.test_what_is_not_as_it_was_sent_is_not_installed(),
+    ),
     Mutation("a snapshot brings another's term and vote", snapshots.vote_of_the_leader_taken_over),
     Mutation("a snapshot brings another's incarnation", snapshots.incarnation_of_the_leader_taken_over),
     Mutation("a snapshot without its membership", snapshots.membership_left_out),

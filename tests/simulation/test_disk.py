@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 
 import pytest
 
 from chaos.simulation.disk import DiskFailed, Fate, OrderedRows, PowerLost, SimulatedDisk
+from chaos.simulation.scheduler import Scheduler
+from chaos.simulation.snapshots import SimulatedSink
+from consensus.snapshot import Snapshot
 
 
 def disk(seed: int = 1, fate: Fate = Fate.DONE) -> SimulatedDisk:
@@ -93,3 +97,16 @@ def test_a_copy_of_rows_lives_its_own_life() -> None:
     second.change(0, b"b", b"2")
     assert (len(first), len(second)) == (1, 2)
     assert first != second
+
+
+def test_what_is_not_as_it_was_sent_is_not_installed() -> None:
+    scheduler = Scheduler(1)
+    received: list[Snapshot] = []
+    sink = SimulatedSink(scheduler, lambda: False, received.append)
+    announced = Snapshot(hashlib.sha256(b"as it was sent").digest(), 14, 9, 1, b"")
+    for content, installed in ((b"as it was Sent", 0), (b"as it was sent", 1)):
+        assert sink.offset(announced) == 0
+        sink.write(content)
+        sink.finish(announced)
+        scheduler.advance(1.0)
+        assert len(received) == installed

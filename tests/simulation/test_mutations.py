@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from chaos.simulation.seeds import run
+from consensus.errors import LogCorrupt
 from tests.simulation import stock_handlers
 from tests.simulation.mutations import MUTATIONS, Mutation
 
@@ -42,7 +43,7 @@ def test_the_canary_is_seen(
 def test_a_broken_rule_is_found(mutation: Mutation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     mutation.patch(monkeypatch)
     if mutation.test is not None:
-        with pytest.raises((AssertionError, pytest.fail.Exception)):
+        with pytest.raises((AssertionError, pytest.fail.Exception, LogCorrupt)):
             mutation.test(tmp_path)
         return
     summary = run(range(mutation.seeds), "mixed")
