@@ -14,7 +14,7 @@ from stele.verify.proof import ProofVerifier, Proven
 from stele.verify.shape import Count
 
 Found = Literal["document", "erased", "gone", "missing"]
-"""What an answer says: here it is (200), content erased (410), deleted or its table dropped (410), never there
+"""What an answer says: here it is (200), content erased (410), deleted or table dropped (410), never there
 (404)."""
 
 
