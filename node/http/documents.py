@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 from urllib.parse import quote
 
@@ -18,7 +19,7 @@ from node.http.parameters import NUMBER_MAX, Limit, ReadQuery, Version, ViewQuer
 from node.http.preconditions import idempotency_key, matches_copy, request_digest
 from node.http.problems import Problem
 from node.http.proof_bodies import DocumentProof
-from node.http.proofs import Prover, cosigned
+from node.http.proofs import Proved, Prover, cosigned
 from node.http.route import (
     IDEMPOTENCY_KEY,
     IF_MATCH,
@@ -129,9 +130,7 @@ async def _get_proved(services: Services, call: Call, query: DocumentQuery) -> w
     ledger, table, key = call.names
     dated = query.as_of is not UNSET or query.as_of_seq is not UNSET
 
-    async def make() -> tuple[tuple[DocumentProof, Revision | Problem], Sealed]:
-        view, sealed = await proved_view_for(services, ledger, query)
-        prover = Prover(services, ledger, sealed)
+    def prove(prover: Prover, view: View) -> tuple[DocumentProof, Revision | Problem]:
         if query.version is not UNSET:
             proof = prover.version(view, table, key, query.version, dated=dated)
         elif dated:
@@ -139,15 +138,35 @@ async def _get_proved(services: Services, call: Call, query: DocumentQuery) -> w
         else:
             proof = prover.current(table, key)
         try:
-            return (proof, _shown(view, table, key, query)), sealed
+            return proof, _shown(view, table, key, query)
         except (Problem, TableUnknown, TableDropped) as error:
-            return (proof, _problem(error)), sealed
+            return proof, _problem(error)
 
-    (proof, shown), note = await cosigned(services, ledger, query.cosignatures, make)
+    (proof, shown), note = await _cosigned(services, ledger, query, prove)
     encoded = encode(msgspec.structs.replace(proof, checkpoint=note))
     if isinstance(shown, Problem):
         raise shown.with_proof(encoded)
     return answer(document_body(shown, encoded), etag=shown.version)
+
+
+async def _cosigned(
+    services: Services,
+    ledger: str,
+    query: DocumentQuery | HistoryQuery,
+    prove: Callable[[Prover, View], Proved],
+) -> tuple[Proved, str]:
+    """What `prove` makes of a view, and the checkpoint of a seal that covers it and the erasures shown."""
+
+    async def make() -> tuple[Proved, Sealed]:
+        while True:
+            view, sealed = await proved_view_for(services, ledger, query)
+            prover = Prover(services, ledger, sealed)
+            proved = prove(prover, view)
+            if prover.uncovered_seq is None:
+                return proved, sealed
+            await services.sealing.covering(ledger, prover.uncovered_seq)
+
+    return await cosigned(services, ledger, query.cosignatures, make)
 
 
 def _problem(error: Exception) -> Problem:
@@ -164,6 +183,12 @@ def _shown(view: View, table: str, key: str, query: DocumentQuery) -> Revision:
     if revision is None:
         what = f"document {key!r}" if wanted is UNSET else f"version {wanted} of document {key!r}"
         raise Problem("not-found", f"there is no {what} in table {table!r}")
+    if revision.op == "delete":
+        raise Problem(
+            "gone",
+            f"document {key!r} was deleted in block {revision.seq}; its history stays readable",
+            current_version=revision.version,
+        )
     if revision.erased_by is not None:
         raise Problem(
             "erased",
@@ -171,12 +196,6 @@ def _shown(view: View, table: str, key: str, query: DocumentQuery) -> Revision:
             f"{revision.erased_by}; what proves it stays",
             current_version=revision.version,
             erasure=revision.erased_by,
-        )
-    if revision.op == "delete":
-        raise Problem(
-            "gone",
-            f"document {key!r} was deleted in block {revision.seq}; its history stays readable",
-            current_version=revision.version,
         )
     return revision
 
@@ -211,16 +230,14 @@ async def get_history(services: Services, call: Call) -> web.Response:
 async def _prove_history(services: Services, call: Call, query: HistoryQuery) -> web.Response:
     ledger, table, key = call.names
 
-    async def make() -> tuple[tuple[DocumentProof, list[Revision] | Problem], Sealed]:
-        view, sealed = await proved_view_for(services, ledger, query)
-        prover = Prover(services, ledger, sealed)
+    def prove(prover: Prover, view: View) -> tuple[DocumentProof, list[Revision] | Problem]:
         try:
             shown = _history_page(view, table, key, query)
         except (Problem, TableUnknown) as error:
-            return (prover.history(table, key, []), _problem(error)), sealed
-        return (prover.history(table, key, shown), shown), sealed
+            return prover.history(table, key, []), _problem(error)
+        return prover.history(table, key, shown), shown
 
-    (proof, shown), note = await cosigned(services, ledger, query.cosignatures, make)
+    (proof, shown), note = await _cosigned(services, ledger, query, prove)
     encoded = encode(msgspec.structs.replace(proof, checkpoint=note))
     if isinstance(shown, Problem):
         raise shown.with_proof(encoded)

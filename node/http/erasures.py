@@ -9,7 +9,7 @@ from aiohttp import web
 from msgspec import UNSET
 
 from node import limits
-from node.http import schemas
+from node.http import erasure_schemas
 from node.http.answers import answer_struct
 from node.http.bodies import parse_struct, read_body
 from node.http.failures import refusal
@@ -29,7 +29,7 @@ from storage.outcomes import Committed, Refused
 
 _ERASURES = "/v1/ledgers/{ledger}/erasures"
 _ERASURE = _ERASURES + "/{seq}"
-_decode_replica = msgspec.json.Decoder(schemas.ErasureReplica).decode
+_decode_replica = msgspec.json.Decoder(erasure_schemas.ErasureReplica).decode
 
 
 async def post_erasure(services: Services, call: Call) -> web.Response:
@@ -37,7 +37,7 @@ async def post_erasure(services: Services, call: Call) -> web.Response:
     if not services.config.allow_erasure:
         raise Problem("erasure-not-allowed", "the setting allow_erasure is off on the leader")
     body = await read_body(call, services.budget, limits.SETTINGS_SIZE_BYTES_MAX)
-    wanted, canonical = parse_struct(body, schemas.ErasureBody, limits.SETTINGS_SIZE_BYTES_MAX)
+    wanted, canonical = parse_struct(body, erasure_schemas.ErasureBody, limits.SETTINGS_SIZE_BYTES_MAX)
     try:
         check_document_key(wanted.key)
     except InvalidName as error:
@@ -81,7 +81,7 @@ async def get_erasure_replica(services: Services, call: Call) -> web.Response:
     return answer_struct(_own(services, ledger, int(text)))
 
 
-async def _described(services: Services, ledger: str, seq: int) -> schemas.ErasureAnswer:
+async def _described(services: Services, ledger: str, seq: int) -> erasure_schemas.ErasureAnswer:
     found = services.store.erasure(ledger, seq)
     if found is None:
         raise Problem("not-found", f"block {seq} of ledger {ledger!r} is no erasure")
@@ -89,7 +89,7 @@ async def _described(services: Services, ledger: str, seq: int) -> schemas.Erasu
         *(_replica(services, member.id, ledger, seq) for member in services.replica.membership.members)
     )
     header = parse_header(found.block.header)
-    return schemas.ErasureAnswer(
+    return erasure_schemas.ErasureAnswer(
         ledger=ledger,
         table=found.erasure.table,
         key=found.erasure.key,
@@ -103,7 +103,7 @@ async def _described(services: Services, ledger: str, seq: int) -> schemas.Erasu
     )
 
 
-async def _replica(services: Services, node_id: str, ledger: str, seq: int) -> schemas.ErasureReplica:
+async def _replica(services: Services, node_id: str, ledger: str, seq: int) -> erasure_schemas.ErasureReplica:
     """How far a node is; only it knows."""
     if node_id == services.config.node_id:
         return _own(services, ledger, seq)
@@ -114,26 +114,26 @@ async def _replica(services: Services, node_id: str, ledger: str, seq: int) -> s
             return _decode_replica(body)
         except msgspec.MsgspecError:
             pass  # Not a node of this version: as good as no answer.
-    return schemas.ErasureReplica(id=node_id, complete=False, waiting_for="answer")
+    return erasure_schemas.ErasureReplica(id=node_id, complete=False, waiting_for="answer")
 
 
-def _own(services: Services, ledger: str, seq: int) -> schemas.ErasureReplica:
+def _own(services: Services, ledger: str, seq: int) -> erasure_schemas.ErasureReplica:
     """How far this node is. Never asks another one. Raises Problem, LedgerUnknown."""
     node_id = services.config.node_id
     info = services.store.ledger(ledger)
     if info is None:
         raise LedgerUnknown(ledger)
     if info.size <= seq:
-        return schemas.ErasureReplica(id=node_id, complete=False, waiting_for="block")
+        return erasure_schemas.ErasureReplica(id=node_id, complete=False, waiting_for="block")
     found = services.store.erasure(ledger, seq)
     if found is None:
         raise Problem("not-found", f"block {seq} of ledger {ledger!r} is no erasure")
     if found.completed_at:
-        return schemas.ErasureReplica(
+        return erasure_schemas.ErasureReplica(
             id=node_id, complete=True, completed_at=format_time(found.completed_at), waiting_for=UNSET
         )
     waiting_for = services.erasing.waiting_for(found.raft_index)
-    return schemas.ErasureReplica(id=node_id, complete=False, waiting_for=waiting_for)
+    return erasure_schemas.ErasureReplica(id=node_id, complete=False, waiting_for=waiting_for)
 
 
 ROUTES = (
@@ -150,11 +150,11 @@ ROUTES = (
         tag="erasure",
         leader="always",
         headers=(IDEMPOTENCY_KEY,),
-        body=Content(JSON, schemas.ErasureBody),
+        body=Content(JSON, erasure_schemas.ErasureBody),
         answers={
             202: Answer(
                 "The erasure is committed.",
-                Content(JSON, schemas.ErasureAnswer),
+                Content(JSON, erasure_schemas.ErasureAnswer),
                 {"Location": "Where to see when it is complete."},
             )
         },
@@ -182,7 +182,7 @@ ROUTES = (
         operation_id="getErasure",
         summary="An erasure, and how far each replica is with it",
         tag="erasure",
-        answers={200: Answer("The erasure.", Content(JSON, schemas.ErasureAnswer))},
+        answers={200: Answer("The erasure.", Content(JSON, erasure_schemas.ErasureAnswer))},
         problems=("ledger-unknown", "block-unknown", "not-found"),
     ),
     Route(
@@ -192,7 +192,7 @@ ROUTES = (
         operation_id="getErasureReplica",
         summary="How far the answering node is with an erasure",
         tag="erasure",
-        answers={200: Answer("Its state.", Content(JSON, schemas.ErasureReplica))},
+        answers={200: Answer("Its state.", Content(JSON, erasure_schemas.ErasureReplica))},
         problems=("ledger-unknown", "not-found"),
     ),
 )

@@ -20,6 +20,14 @@ class PlacedLeaf(msgspec.Struct, frozen=True):
     place: Place
 
 
+class ShownErasure(msgspec.Struct, frozen=True):
+    """The block that erased a revision's content."""
+
+    header: Raw
+    info: Raw
+    path: list[str]
+
+
 class ShownRevision(msgspec.Struct, frozen=True, omit_defaults=True):
     """A revision. The document that was asked for stands in the answer, not here."""
 
@@ -27,6 +35,7 @@ class ShownRevision(msgspec.Struct, frozen=True, omit_defaults=True):
     salt: str | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
     place: Place | UnsetType = UNSET
+    erasure: ShownErasure | UnsetType = UNSET
 
 
 class StateProof(msgspec.Struct, frozen=True):

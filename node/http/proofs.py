@@ -23,6 +23,7 @@ from node.http.proof_bodies import (
     Place,
     PlacedLeaf,
     Seal,
+    ShownErasure,
     ShownRevision,
     StateProof,
 )
@@ -74,6 +75,8 @@ class Prover:
         self._ledger = ledger
         self._journal = services.store.journal(ledger)
         self.size = sealed.size
+        self.uncovered_seq: int | None = None
+        """An erasure that the proofs made here lack, because it came after the seal."""
         self.view = services.store.view(ledger, sealed.size - 1)
 
     def current(self, table: str, key: str) -> DocumentProof:
@@ -108,7 +111,7 @@ class Prover:
             return self._proof(Entry(), self._table(table))
         newest = self.view.history(table, key, None, 1)
         begins = not revisions or (bool(newest) and newest[0].version == revisions[0].version)
-        shown = [self._revision(revision, with_data=False) for revision in revisions]
+        shown = [self._revision(revision, with_erasure=False) for revision in revisions]
         entry = self._newest(table_id, table, key) if begins else Entry()
         older = shown[1:] if begins else shown
         return self._proof(msgspec.structs.replace(entry, older=older or UNSET), self._table(table))
@@ -160,7 +163,9 @@ class Prover:
             return Entry(revision=revision, successor=PlacedLeaf(leaf.leaf, leaf.place))
         raise TypeError("a revision that was not asked to lack its place has one")
 
-    def _revision(self, revision: Revision, *, placed: bool = True, with_data: bool = False) -> ShownRevision:
+    def _revision(
+        self, revision: Revision, *, placed: bool = True, with_data: bool = False, with_erasure: bool = True
+    ) -> ShownRevision:
         block, leaf_path = self._journal.leaf_path(revision)
         place: Place | msgspec.UnsetType = UNSET
         if placed:
@@ -169,7 +174,17 @@ class Prover:
             place = Place(msgspec.Raw(block.header), revision.leaf_index, hexed, path)
         data = msgspec.Raw(revision.payload) if with_data and revision.payload else UNSET
         leaf = msgspec.Raw(block.leaves[revision.leaf_index])
-        return ShownRevision(leaf, revision.salt.hex(), data, place)
+        if revision.erased_by is None:
+            return ShownRevision(leaf, revision.salt.hex(), data, place)
+        erasure = self._erasure(revision.erased_by) if with_erasure else UNSET
+        return ShownRevision(leaf, place=place, erasure=erasure)
+
+    def _erasure(self, seq: int) -> ShownErasure | msgspec.UnsetType:
+        if seq >= self.size:
+            self.uncovered_seq = seq
+            return UNSET
+        block = self._journal.block(seq)
+        return ShownErasure(msgspec.Raw(block.header), msgspec.Raw(block.information), self._path(seq))
 
     def _state(self, table_id: str, key: str) -> StateProof:
         proof = self._store.state_proof(self._ledger, table_id, key)

@@ -13,7 +13,6 @@ from msgspec import UNSET, Meta, UnsetType
 
 from consensus.limits import ADDRESS_LENGTH_MAX, NODE_ID_LENGTH_MAX
 from node.http.parameters import NUMBER_MAX
-from node.limits import ERASURE_REASON_LENGTH_MAX, ERASURE_VERSIONS_MAX
 from storage.limits import CONDITIONS_PER_TRANSACTION_MAX, OPERATIONS_PER_TRANSACTION_MAX
 
 Hex32 = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
@@ -293,53 +292,6 @@ class KeptCheckpoint(msgspec.Struct, kw_only=True, frozen=True):
 class Checkpoints(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     checkpoints: list[KeptCheckpoint]
     next: Count | UnsetType = UNSET
-
-
-# --- erasure ----------------------------------------------------------------------------------
-
-
-class ErasureBody(Strict, kw_only=True, frozen=True):
-    table: Annotated[
-        str,
-        Meta(
-            pattern="^[A-Za-z][A-Za-z0-9_-]{0,62}(@(0|[1-9][0-9]{0,15}))?$",
-            description="A table's name; or its id, which reaches a dropped one whose name is in use again.",
-        ),
-    ]
-    key: Key
-    versions: (
-        Annotated[
-            list[Annotated[int, Meta(ge=0, le=NUMBER_MAX)]],
-            Meta(min_length=1, max_length=ERASURE_VERSIONS_MAX),
-        ]
-        | Literal["all"]
-    )
-    reason: Annotated[str, Meta(min_length=1, max_length=ERASURE_REASON_LENGTH_MAX)]
-
-
-class ErasureReplica(msgspec.Struct, kw_only=True, frozen=True):
-    """How far one node is. It waits for the block itself, for its log or its files to be cleared, or it did
-    not answer."""
-
-    id: str
-    complete: bool
-    completed_at: Moment | UnsetType = UNSET
-    waiting_for: Literal["block", "log", "files", "answer"] | UnsetType = UNSET
-
-
-class ErasureAnswer(msgspec.Struct, kw_only=True, frozen=True):
-    """`versions` are inclusive ranges, `table` is the table's id. Complete: no replica holds it any more."""
-
-    ledger: Name
-    table: str
-    key: str
-    versions: list[tuple[Count, Count]]
-    reason: str
-    seq: Count
-    tx: Hex32
-    at: Moment
-    complete: bool
-    replicas: list[ErasureReplica]
 
 
 # --- cluster and operations -------------------------------------------------------------------

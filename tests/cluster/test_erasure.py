@@ -124,9 +124,10 @@ async def test_no_file_of_any_node_holds_what_was_erased(cluster: Cluster) -> No
             report = verify_export(await export_of(session, node, LEDGER), key)
             assert report.erased == 6
             assert report.blocks > seq
-        old = proof["proof"]
-        path = f"{leader.http}{BASE}/proofs/inclusion?seq={old['header']['seq']}&size={old['size']}"
-        assert (await ask(session, "GET", path))["path"] == old["path"]
+        place = proof["proof"]["document"]["revision"]["place"]
+        size = proof["proof"]["checkpoint"].split("\n")[1]
+        path = f"{leader.http}{BASE}/proofs/inclusion?seq={proof['seq']}&size={size}"
+        assert (await ask(session, "GET", path))["path"] == place["path"]
     cluster.stop()
     for store in cluster.stores():
         assert fsck.check(store).findings == []

@@ -11,11 +11,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import UNSET
 
-from node.http import schemas
+from node.http import erasure_schemas
+from stele.verify import ProofVerifier, verify_absence, verify_document
+from stele.verify.document import with_data
+from stele.verify.entry import Moment
 from stele.verify.errors import BrokenChain, Incomplete, Malformed, Mismatch, VerificationError
 from stele.verify.export import verify_export
 from stele.verify.note import VerifierKey
+from stele.verify.policy import TrustPolicy
+from stele.verify.receipt import verify_receipt
 from tests.node.served import Answer, ServedNode
 
 # Random, so that RocksDB's compression leaves it whole in the files.
@@ -64,7 +70,7 @@ def test_readers_get_410_with_the_erasures_block(node: ServedNode, ledger: str) 
     past = node.size(ledger) - 1
     answer = erase(node, ledger)
     assert answer.status == 202
-    made = msgspec.json.decode(answer.body, type=schemas.ErasureAnswer)
+    made = msgspec.json.decode(answer.body, type=erasure_schemas.ErasureAnswer)
     assert (made.seq, made.table, made.key, made.versions) == (past + 1, "cars@1", "k", [(0, 2)])
     assert answer.headers["Location"] == f"/v1/ledgers/{ledger}/erasures/{made.seq}"
     for query in (
@@ -102,13 +108,100 @@ def test_the_document_lives_on(node: ServedNode, ledger: str) -> None:
 def test_older_proofs_stay_valid(node: ServedNode, ledger: str) -> None:
     """What was proved before is proved by the same bytes: nothing in the tree has changed."""
     path = write(node, ledger)
-    proof = node.ask("GET", f"{path}?proof=true").json["proof"]
-    seq, size = proof["header"]["seq"], proof["size"]
+    before = node.ask("GET", f"{path}?proof=true").json
+    place = before["proof"]["document"]["revision"]["place"]
+    seq, size = before["seq"], int(before["proof"]["checkpoint"].split("\n")[1])
+    receipt = receipt_of(node, ledger, "current", with_data(before["proof"], before["data"]))
     assert erase(node, ledger).json["seq"] >= size
     block = node.ask("GET", f"/v1/ledgers/{ledger}/blocks/{seq}").json
-    assert (block["header"], block["revisions"][0]["leaf"]) == (proof["header"], proof["leaf"])
+    assert block["header"] == place["header"]
     inclusion = node.ask("GET", f"/v1/ledgers/{ledger}/proofs/inclusion?seq={seq}&size={size}").json
-    assert inclusion["path"] == proof["path"]
+    assert inclusion["path"] == place["path"]
+    assert verify_document(before, verifier(node, ledger), "cars", "k").revision is not None
+    proven = verify_receipt(receipt, policy(node, ledger)).proven
+    assert proven is not None
+    assert proven.revision is not None
+    assert (proven.revision.data, proven.revision.erased_by) == ({"n": 2, "name": SECRET}, None)
+
+
+def test_an_erasure_is_proved_at_once(node: ServedNode, ledger: str) -> None:
+    """The 410 shows the revision without content and the block that took it, under one seal."""
+    path = write(node, ledger)
+    past = node.size(ledger) - 1
+    seq = erase(node, ledger, versions=[1, 2]).json["seq"]
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("", {}),
+        ("&version=1", {"version": 1}),
+        (f"&as_of_seq={past}", {"moment": Moment(past)}),
+    ]
+    for query, question in asked:
+        gone = node.ask("GET", f"{path}?proof=true{query}")
+        assert (gone.status, gone.slug) == (410, "erased")
+        revision = verify_absence(
+            gone.json["proof"], verifier(node, ledger), "cars", "k", **question
+        ).revision
+        assert revision is not None
+        assert (revision.erased_by, revision.opened, revision.data) == (seq, False, None)
+    proof = node.ask("GET", f"{path}?proof=true&version=1").json["proof"]
+    receipt = receipt_of(node, ledger, "revision", proof, version=1)
+    assert verify_receipt(receipt, policy(node, ledger)).proven is not None
+    current = node.ask("GET", f"{path}?proof=true").json["proof"]
+    assert (
+        verify_receipt(receipt_of(node, ledger, "current", current), policy(node, ledger)).proven is not None
+    )
+    with pytest.raises(Mismatch):  # It is erased, not absent.
+        verify_receipt(receipt_of(node, ledger, "absence", current), policy(node, ledger))
+    block = node.ask("GET", f"/v1/ledgers/{ledger}/blocks/{past}?proof=true").json
+    proof = block.pop("proof")
+    receipt = receipt_of(node, ledger, "block", proof, block=block, table=UNSET, key=UNSET)
+    assert verify_receipt(receipt, policy(node, ledger)).block is not None
+    history = node.ask("GET", f"{path}/history?proof=true").json
+    history["proof"]["document"]["older"][1]["data"] = history["revisions"][2]["data"]
+    proven = verifier(node, ledger).history(history["proof"], "cars", "k")
+    assert [fact.opened for fact in proven.older] == [False, True]
+
+
+def test_content_cannot_be_withheld_with_the_erasure_of_another_revision(
+    node: ServedNode, ledger: str
+) -> None:
+    path = write(node, ledger)
+    erase(node, ledger, versions=[1])
+    erased = node.ask("GET", f"{path}?proof=true&version=1").json["proof"]
+    shown = node.ask("GET", f"{path}?proof=true&version=2").json["proof"]
+    revision = shown["document"]["revision"]
+    del revision["salt"]
+    with pytest.raises(Incomplete):
+        verify_absence(shown, verifier(node, ledger), "cars", "k", version=2)
+    revision["erasure"] = erased["document"]["revision"]["erasure"]
+    with pytest.raises(Mismatch):
+        verify_absence(shown, verifier(node, ledger), "cars", "k", version=2)
+    revision["erasure"]["info"]["erasure"]["versions"] = [[1, 2]]
+    with pytest.raises(Mismatch):
+        verify_absence(shown, verifier(node, ledger), "cars", "k", version=2)
+    revision["erasure"] = {
+        "header": revision["place"]["header"],
+        "info": revision["erasure"]["info"],
+        "path": revision["place"]["path"],
+    }
+    with pytest.raises(Mismatch):
+        verify_absence(shown, verifier(node, ledger), "cars", "k", version=2)
+
+
+def verifier(node: ServedNode, ledger: str) -> ProofVerifier:
+    info = node.ask("GET", f"/v1/ledgers/{ledger}").json
+    return ProofVerifier(VerifierKey.parse(info["verifier_key"]), info["id"])
+
+
+def policy(node: ServedNode, ledger: str) -> TrustPolicy:
+    return verifier(node, ledger).policy
+
+
+def receipt_of(node: ServedNode, ledger: str, kind: str, proof: dict[str, Any], **members: Any) -> bytes:
+    checks = verifier(node, ledger)
+    head = {"receipt": 1, "kind": kind, "ledger": checks.policy.logs[0].name, "ledger_id": checks.ledger_id}
+    named = {"table": "cars", "key": "k"} | members
+    shown = {name: value for name, value in named.items() if value is not UNSET}
+    return json.dumps(head | shown | {"proof": proof}).encode()
 
 
 def test_an_export_with_erasures_verifies(node: ServedNode, ledger: str) -> None:

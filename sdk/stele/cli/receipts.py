@@ -124,5 +124,6 @@ def _fact(fact: Fact) -> dict[str, Any]:
     members: dict[str, Any] = {"version": fact.version, "op": fact.op, "seq": fact.seq}
     members |= {name: value for name, value in (("at", fact.at), ("tx", fact.tx)) if value is not None}
     if fact.op == "put":
-        members["data"] = fact.data if fact.opened else "(erased or withheld)"
+        erased = "(erased or withheld)" if fact.erased_by is None else f"(erased by block {fact.erased_by})"
+        members["data"] = fact.data if fact.opened else erased
     return members

@@ -32,6 +32,8 @@ class Receipts(ProvedReads):
         """A receipt of the current document (or of its absence), of one version, of what stood at a block
         or time, or of the complete history, as JSON text.
 
+        Of an erased document it shows the revision without content, and the block that erased it.
+
         It was checked, and holds for everyone with the same trust policy. Raises NotFound for a version that
         does not exist, Invalid for a history of more than 1,000 revisions, VerificationFailed.
         """
@@ -73,10 +75,11 @@ class Receipts(ProvedReads):
             answer = await self._call(Request("GET", path, query=query | guard.query()))
         except NotFound as error:
             proof = None if error.problem is None else error.problem.proof
-            if proof is None or asked.version is not None:
+            erased = error.problem is not None and error.problem.slug == "erased"
+            if proof is None or (asked.version is not None and not erased):
                 await self.check_absence(error, asked, floor)
                 raise
-            return False, proof
+            return erased, proof
         members = answer.decode(dict[str, Any])
         if "revisions" in members:
             return True, _history_proof(members, answer)

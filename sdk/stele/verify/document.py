@@ -13,8 +13,9 @@ from stele.verify.errors import Incomplete, Malformed, Mismatch
 from stele.verify.proof import ProofVerifier, Proven
 from stele.verify.shape import Count
 
-Found = Literal["document", "gone", "missing"]
-"""What an answer says: here it is (200), deleted or its table dropped (410), never there (404)."""
+Found = Literal["document", "erased", "gone", "missing"]
+"""What an answer says: here it is (200), content erased (410), deleted or table dropped (410), never there
+(404)."""
 
 
 class _Answer(msgspec.Struct, forbid_unknown_fields=True):
@@ -64,7 +65,8 @@ def verify_absence(
     version: int | None = None,
     moment: Moment | None = None,
 ) -> Proven:
-    """Check the `proof` of a 404 or 410 answer: that there is no document to show.
+    """Check the `proof` of a 404 or 410 answer: that there is no document to show. When its
+    content was erased, that is proved too (`Proven.revision.erased_by`).
 
     Raises VerificationError.
     """
@@ -81,6 +83,8 @@ def found_in(proven: Proven) -> Found:
         return "gone" if proven.table_state == "dropped" else "missing"
     if revision.op == "delete":
         return "gone"
+    if revision.erased_by is not None:
+        return "erased"
     if revision.data is None:
         raise Incomplete(f"the content of version {revision.version} is withheld")
     return "document"

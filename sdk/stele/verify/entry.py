@@ -32,7 +32,8 @@ class Fact:
     """A revision that was proved.
 
     `tx` and `at` are None where only the state proof names the revision. `data` is None for a delete, and for
-    a revision whose content was erased or is withheld: then `opened` is False.
+    a revision whose content was erased or is withheld: then `opened` is False. `erased_by` is the block that
+    is proved to have erased it.
     """
 
     version: int
@@ -43,6 +44,7 @@ class Fact:
     at: str | None
     data: dict[str, object] | None
     opened: bool
+    erased_by: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,7 @@ def _newest(evidence: Evidence, entry: Entry, subject: Subject) -> Fact | None:
         )
     if isinstance(revision.place, UnsetType):
         check_previous(revision.leaf, row.seq)
-        return _fact(revision, row.seq, None)
+        return _fact(evidence, revision, row.seq, None)
     fact = _placed_fact(evidence, revision, subject)
     if fact.seq != row.seq:
         raise Mismatch("block of the newest revision", expected=row.seq, found=fact.seq)
@@ -200,7 +202,7 @@ def _placed_fact(evidence: Evidence, revision: ShownRevision, subject: Subject) 
     header = revision.place.header
     evidence.check_place(_checked_leaf(revision.leaf, subject), revision.place, "revision")
     check_previous(revision.leaf, header.seq)
-    return _fact(revision, header.seq, header)
+    return _fact(evidence, revision, header.seq, header)
 
 
 def _placed_leaf(evidence: Evidence, placed: PlacedLeaf, subject: Subject) -> PlacedLeaf:
@@ -227,16 +229,19 @@ def _check_follows(version: int, prev_seq: int | None, before: Fact) -> None:
         raise BrokenChain(f"block of version {before.version}", expected=prev_seq, found=before.seq)
 
 
-def _fact(revision: ShownRevision, seq: int, header: shape.Header | None) -> Fact:
+def _fact(evidence: Evidence, revision: ShownRevision, seq: int, header: shape.Header | None) -> Fact:
     leaf = revision.leaf
     data = None if isinstance(revision.data, UnsetType) else revision.data
     opened = not isinstance(revision.salt, UnsetType)
     if isinstance(revision.salt, UnsetType):
         _expect_absent(revision.data, "data without the salt of its commitment")
     else:
+        _expect_absent(revision.erasure, "the erasure of content that is shown")
         _check_commitment(leaf, revision.salt, data)
+    shown = revision.erasure
+    erased_by = None if isinstance(shown, UnsetType) else evidence.check_erasure(leaf, seq, shown)
     tx, at = (None, None) if header is None else (header.tx, header.at)
-    return Fact(leaf.version, seq, leaf.op, leaf.prev_seq, tx, at, data, opened)
+    return Fact(leaf.version, seq, leaf.op, leaf.prev_seq, tx, at, data, opened, erased_by)
 
 
 def _check_commitment(leaf: shape.Leaf, salt: str, data: dict[str, object] | None) -> None:

@@ -52,7 +52,7 @@ class Erasures:
         _check_ranges(erasure, seq)
         for (table, key), versions in claims.items():
             for version in versions:
-                _check_named(erasure, table, key, version, seq)
+                check_named(erasure, table, key, version, seq)
 
 
 def _check_ranges(erasure: shape.Erasure, seq: int) -> None:
@@ -65,7 +65,7 @@ def _check_ranges(erasure: shape.Erasure, seq: int) -> None:
         raise Malformed(f"block {seq}: an erasure without versions or reason")
 
 
-def _check_named(erasure: shape.Erasure, table: str, key: str, version: int, seq: int) -> None:
+def check_named(erasure: shape.Erasure, table: str, key: str, version: int, seq: int) -> None:
     named = any(first <= version <= last for first, last in erasure.versions)
     if (erasure.table, erasure.key) != (table, key) or not named:
         raise Mismatch(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from msgspec import UNSET, UnsetType
 
 from stele.verify import shape
 from stele.verify.checkpoint import Checkpoint
+from stele.verify.erasures import check_named
 from stele.verify.errors import BrokenChain, Incomplete, Malformed, Mismatch
 from stele.verify.merkle import leaf_hash, verify_inclusion
-from stele.verify.proof_shape import Place, Seal
+from stele.verify.proof_shape import Place, Seal, ShownErasure
 from stele.verify.state_map import StateRow, check_state_proof, place_of
 
 _HASH_SIZE_BYTES = 32
@@ -40,6 +43,21 @@ class Evidence:
         path = _decode_path(place.leaf_path, f"{what}: leaf_path")
         verify_inclusion(leaf, place.index, header.revision_count, path, root)
         self._check_included(header, place.path, what)
+
+    def check_erasure(self, leaf: shape.Leaf, seq: int, shown: ShownErasure) -> int:
+        """The block that erased the content of a revision of block `seq`; raises unless it names it."""
+        header, erasure = shown.header, shown.info.erasure
+        self._check_header(header, "erasure")
+        if header.kind != "erasure" or not isinstance(erasure, shape.Erasure):
+            raise Mismatch("erasure: kind of the block", expected="erasure", found=header.kind)
+        if header.seq <= seq:
+            raise BrokenChain("block of the erasure", expected=f"> {seq}", found=header.seq)
+        digest = hashlib.sha256(shape.canonical(shown.info)).hexdigest()
+        if digest != header.info:
+            raise Mismatch("erasure: info", expected=header.info, found=digest)
+        check_named(erasure, leaf.table, leaf.key, leaf.version, header.seq)
+        self._check_included(header, shown.path, "erasure")
+        return header.seq
 
     def _checked_seal(self, seal: Seal) -> bytes:
         header = seal.header

@@ -31,8 +31,17 @@ class PlacedLeaf(msgspec.Struct, forbid_unknown_fields=True):
     place: Place
 
 
+class ShownErasure(msgspec.Struct, forbid_unknown_fields=True):
+    """The erasure block that took a revision's content: what its header commits to names the revision."""
+
+    header: Header
+    info: Information
+    path: Path
+
+
 class ShownRevision(msgspec.Struct, forbid_unknown_fields=True):
-    """A revision. Without `salt` its content was erased or is withheld; `data` belongs to a put.
+    """A revision. Without `salt` its content was erased, which `erasure` shows, or is withheld; `data`
+    belongs to a put.
 
     `place` may be absent where a state proof already names the leaf.
     """
@@ -41,6 +50,7 @@ class ShownRevision(msgspec.Struct, forbid_unknown_fields=True):
     salt: str | UnsetType = UNSET
     data: dict[str, object] | UnsetType = UNSET
     place: Place | UnsetType = UNSET
+    erasure: ShownErasure | UnsetType = UNSET
 
 
 class Entry(msgspec.Struct, forbid_unknown_fields=True):
@@ -80,11 +90,13 @@ class BlockProof(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class BlockRevision(msgspec.Struct, forbid_unknown_fields=True):
-    """A revision of a block. Without `salt` and `data` its content was erased or is withheld."""
+    """A revision of a block. Without `salt` and `data` its content was erased or is withheld; that it was
+    `erased`, and by which block, is what the server says."""
 
     leaf: Leaf
     salt: str | UnsetType = UNSET
     data: dict[str, object] | UnsetType = UNSET
+    erased: Count | UnsetType = UNSET
 
 
 class ShownBlock(msgspec.Struct, forbid_unknown_fields=True):

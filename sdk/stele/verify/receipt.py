@@ -124,7 +124,7 @@ def _verify_claim(receipt: Receipt, verifier: ProofVerifier) -> Proven:
                 raise Mismatch("the receipt shows no current revision", expected=repr(key))
         case "absence", None, None:
             proven = verifier.current(receipt.proof, table, key)
-            if found_in(proven) == "document":
+            if found_in(proven) in ("document", "erased"):
                 raise Mismatch("the receipt of an absence shows a document", found=repr(key))
         case "as-of", None, Moment():
             proven = verifier.as_of(receipt.proof, table, key, moment)
