@@ -47,7 +47,7 @@ SNAPSHOT_READ_AHEAD_SIZE_BYTES = 4 << 20
 
 SNAPSHOT_DISK_FREE_SIZE_BYTES_MIN = 256 << 20
 """A snapshot is neither made nor kept when less would stay free for the node's own writes."""
-SEAL_DOCUMENTS_MAX = 4_096
+SEAL_DOCUMENTS_MAX = 1_024
 """Keys revised since the newest seal at which the leader proposes one, so that applying it stays short."""
 
 UNSEALED_KEYS_KEPT_MAX = 65_536
