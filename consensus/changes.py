@@ -72,9 +72,9 @@ class MembershipChanges(RaftRules):
 
     def _check_can_commit(self, changed: Membership) -> None:
         """A membership counts as soon as it is in the log (section 4.1), so it is its own quorum that commits
-        it. Without one, the cluster stands still until somebody comes back; for ever, if that one has lost its
-        disk, because the change that would let it in again cannot be committed either. etcd refuses the same
-        (--strict-reconfig-check)."""
+        it. Without one, the cluster stands still until somebody comes back; for ever, if that one has lost
+        its disk, because the change that would let it in again cannot be committed either. etcd refuses the
+        same (--strict-reconfig-check)."""
         counted_on = self._counted_on()
         if not changed.has_quorum(counted_on):
             away = ", ".join(sorted(changed.voter_ids - counted_on))
@@ -141,6 +141,8 @@ class MembershipChanges(RaftRules):
         if not gone:
             self._departs_by = None
             return
+        if self._lease is not None:
+            self._lease.give_up()
         now = self._clock()
         if self._departs_by is None:
             self._departs_by = now + self._timing.election_s_min
