@@ -141,6 +141,8 @@ class MembershipChanges(RaftRules):
         if not gone:
             self._departs_by = None
             return
+        if self._lease is not None:
+            self._lease.give_up()
         now = self._clock()
         if self._departs_by is None:
             self._departs_by = now + self._timing.election_s_min

@@ -70,6 +70,26 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadLease:
+    """Reads without a round (lease.py), on all members of a cluster or on none.
+
+    `clock_drift_max_ppm` bounds by how much any member's monotonic clock runs faster or slower than time, in
+    millionths. Raises ValueError.
+    """
+
+    clock_drift_max_ppm: int = limits.CLOCK_DRIFT_MAX_PPM
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.clock_drift_max_ppm < 1_000_000:
+            raise ValueError("clock_drift_max_ppm must be at least 0 and below 1,000,000")
+
+    def length_s(self, election_s_min: float) -> float:
+        """`election_s_min` on the fastest clock, as the slowest one counts it."""
+        drift = self.clock_drift_max_ppm / 1e6
+        return election_s_min * (1 - drift) / (1 + drift)
+
+
+@dataclass(frozen=True, slots=True)
 class CatchUp:
     """How members that lag are brought up. `rate_bytes_s` bounds what a leader sends them, over all, besides
     what is new; entries are kept for them up to `log_retained_size_bytes`. Raises ValueError."""
@@ -98,6 +118,7 @@ class ReplicaConfig:
     peers: tuple[Peer, ...]
     timing: Timing = field(default_factory=Timing)
     catch_up: CatchUp = field(default_factory=CatchUp)
+    read_lease: ReadLease | None = None
     listen_host: str | None = None
     listen_port: int | None = None
     join: bool = False

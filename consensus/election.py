@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from consensus.config import Role, Timing
+from consensus.config import ReadLease, Role, Timing
 from consensus.log import DurableLog
 from consensus.membership import Membership
 from consensus.messages import PreVote, PreVoteResponse, RequestVote, TimeoutNow, VoteResponse
@@ -54,8 +54,10 @@ class Elections(StockEngine):
         timing: Timing,
         clock: Callable[[], float],
         rng: random.Random,
+        read_lease: ReadLease | None = None,
     ) -> None:
         self.node_id = node_id
+        self._read_lease = read_lease
         self._log = log
         self._timing = timing
         self._clock = clock
@@ -67,7 +69,8 @@ class Elections(StockEngine):
         self._answered_at: dict[str, float] = {}
         self._outbox = Outbox()
         self._ballot: _Ballot | None = None
-        self._heard_at = -math.inf
+        # Before a restart, a leader may have been heard up to this moment.
+        self._heard_at = -math.inf if read_lease is None else clock()
         self._election_deadline = math.inf
         conf = settings(timing, self._on_role_changed)
         start(self, Node(node_id), conf=conf, outbox=self._outbox, log=log, clock=clock)
@@ -195,9 +198,12 @@ class Elections(StockEngine):
 
     def _trusts_leader(self) -> bool:
         """Whether this member leads, or has heard from a leader within the minimum election timeout."""
-        return self.leads or (
-            self.leader_id is not None and self._clock() - self._heard_at < self._timing.election_s_min
-        )
+        heard_lately = self._clock() - self._heard_at < self._timing.election_s_min
+        return self.leads or (heard_lately and (self._read_lease is not None or self.leader_id is not None))
+
+    def _promised(self) -> bool:
+        """Whether a leader may hold a lease because this member has answered it (lease.py)."""
+        return self._read_lease is not None and self._trusts_leader()
 
     def peer_lost(self, peer_id: str) -> None:
         """The connection on which `peer_id` sends was closed: most likely its process has ended.
@@ -251,7 +257,7 @@ class Elections(StockEngine):
 
     def _tick(self) -> None:
         """The election timer, then the stock tick, then what a candidate has to ask."""
-        if not self.leads and self._clock() >= self._election_deadline:
+        if not self._promised() and not self.leads and self._clock() >= self._election_deadline:
             if self._may_stand():
                 self._begin_pre_vote()
             else:
@@ -365,7 +371,7 @@ class Elections(StockEngine):
         answer was lost never gets it; but a vote repeated for the same candidate is the same vote."""
         granted = (
             message.term == self.term
-            and not self._trusts_leader()
+            and (message.transfer or not self._trusts_leader())
             and self._SyncObj__votedForNodeId in (None, node.id)
             and self._is_up_to_date(message)
         )

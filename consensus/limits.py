@@ -25,6 +25,9 @@ APPLY_ENTRIES_PER_TICK_MAX = 1_024
 APPLY_SIZE_BYTES_PER_TICK_MAX = 8 << 20
 """Applied in one go before the node looks at its messages again, so that a replay does not stall it."""
 
+CLOCK_DRIFT_MAX_PPM = 10_000
+"""By how much clocks may run fast or slow when reads use leases, by default: 1 %; sound ones do far less."""
+
 DENIALS_BEFORE_REPORT = 20
 """Heartbeats a follower may deny an entry that it acknowledged before that is reported."""
 

@@ -95,8 +95,18 @@ class RaftCore(MembershipChanges):
         target_id = self._most_complete() if target_id is None else target_id
         if target_id not in self.membership.voter_ids - {self.node_id}:
             raise TransferFailed(f"{target_id!r} is no other voter of this cluster")
+        if self._lease is not None:
+            self._lease.give_up()
         deadline = self._clock() + self._timing.election_s_min
         self._transfer = Transfer(target_id, deadline, completion)
+
+    def _most_complete(self) -> str:
+        """The connected voter that is nearest to the end of the log, and was heard last."""
+        connected = (self.membership.voter_ids - {self.node_id}) & self._connected
+        if not connected:
+            raise TransferFailed("no other voter is connected")
+        heard_at = self._answered_at
+        return max(sorted(connected), key=lambda each: (self._followers[each].match_index, heard_at[each]))
 
     def read(self, completion: Completion) -> None:
         """Completes with None once a read of the state machine is linearizable, or fails with ReadFailed.

@@ -14,10 +14,11 @@ from collections.abc import Callable
 
 from consensus import follower, limits, membership, membership_history, record
 from consensus.budget import Budget
-from consensus.config import CatchUp, Role, Timing
+from consensus.config import CatchUp, ReadLease, Role, Timing
 from consensus.election import Elections
-from consensus.errors import InvariantBroken, LogCorrupt, MalformedMessage, ReplicaStopped, TransferFailed
+from consensus.errors import InvariantBroken, LogCorrupt, MalformedMessage, ReplicaStopped
 from consensus.leader import Followers, Standing
+from consensus.lease import Lease
 from consensus.log import DurableLog
 from consensus.membership import Membership
 from consensus.messages import Append, AppendResponse, InstallSnapshot, SnapshotResponse, TimeoutNow
@@ -46,6 +47,7 @@ class RaftRules(Elections):
         clock: Callable[[], float],
         rng: random.Random,
         catch_up: CatchUp | None = None,
+        read_lease: ReadLease | None = None,
         snapshot_source: SnapshotSource | None = None,
         snapshot_sink: SnapshotSink | None = None,
     ) -> None:
@@ -57,7 +59,10 @@ class RaftRules(Elections):
         self._unwanted_index = 0
         self._no_op_index = 0
         self._transfer: Transfer | None = None
-        super().__init__(node_id, bootstrap, log=log, timing=timing, clock=clock, rng=rng)
+        self._lease: Lease | None = None
+        super().__init__(
+            node_id, bootstrap, log=log, timing=timing, clock=clock, rng=rng, read_lease=read_lease
+        )
         self._catch_up = catch_up or CatchUp()
         self._snapshot_sink = snapshot_sink
         self._keeps_for_all = snapshot_source is None
@@ -125,6 +130,9 @@ class RaftRules(Elections):
         Synced at once: in a cluster of one the commit rule runs in this very tick and counts this node.
         """
         self._withdraw()
+        if self._read_lease is not None:
+            length_s = self._read_lease.length_s(self._timing.election_s_min)
+            self._lease = Lease(length_s, self._timing.heartbeat_s)
         self._SyncObj__raftLeader = Node(self.node_id)
         self._SyncObj__setState(Role.LEADER)
         self._followers.reset()
@@ -264,22 +272,22 @@ class RaftRules(Elections):
         read index; (3) a quorum answers a round begun after that; (4) the state machine is there."""
         if self.commit_index < self._no_op_index:
             return
+        lease, now = self._lease, self._clock()
+        if lease is not None and lease.holds(now) and self.applied_index == self.commit_index:
+            self.reads.pass_waiting()
         for _ in range(2):  # Without followers a round is confirmed as soon as it begins.
             if self.reads.round_open and self._followers.quorum_confirmed(self.membership, self.reads.round):
+                if lease is not None:
+                    lease.round_confirmed()
                 self.reads.finish_round(self.applied_index)
-            if not self.reads.begin_round(self.commit_index):
+            renewal = lease is not None and lease.due(now)
+            if not self.reads.begin_round(self.commit_index, renewal=renewal):
                 return
+            if lease is not None:
+                lease.round_begins(now)
             self._heartbeat_now()
 
     # Leadership transfer.
-
-    def _most_complete(self) -> str:
-        """The connected voter that is nearest to the end of the log, and was heard last."""
-        connected = (self.membership.voter_ids - {self.node_id}) & self._connected
-        if not connected:
-            raise TransferFailed("no other voter is connected")
-        heard_at = self._answered_at
-        return max(sorted(connected), key=lambda each: (self._followers[each].match_index, heard_at[each]))
 
     def _advance_transfer(self) -> None:
         """Thesis section 3.10: once the target has the whole log, it is told to stand; repeated, as it may be

@@ -105,6 +105,7 @@ class Replica:
             clock=self._clock or self._loop.time,
             rng=self._rng,
             catch_up=self._config.catch_up,
+            read_lease=self._config.read_lease,
             snapshot_source=self._snapshot_source,
             snapshot_sink=self._snapshot_sink,
         )

@@ -21,6 +21,12 @@ def _fail(completion: Completion, error: ConsensusError) -> None:
         completion.set_exception(error)
 
 
+def _succeed(completions: list[Completion]) -> None:
+    for completion in completions:
+        if not completion.done():
+            completion.set_result(None)
+
+
 class Proposals:
     """Entries this leader appended and has not applied, by index; bounded in number and bytes."""
 
@@ -67,6 +73,7 @@ class Reads:
 
     def __init__(self) -> None:
         self.round = 0
+        self.round_open = False
         self._next: list[Completion] = []
         self._waiting: list[Completion] = []
         self._read_index = 0
@@ -77,15 +84,18 @@ class Reads:
             raise ReadFailed("too many reads wait for the leader to confirm itself")
         self._next.append(completion)
 
-    @property
-    def round_open(self) -> bool:
-        return bool(self._waiting)
+    def pass_waiting(self) -> None:
+        """Whoever waits for a round needs none: the state shows what was committed when it came."""
+        passing, self._next = self._next, []
+        _succeed(passing)
 
-    def begin_round(self, commit_index: int) -> bool:
-        """Begins a round for all who wait for one; False when nobody does or one is open."""
-        if self._waiting or not self._next:
+    def begin_round(self, commit_index: int, *, renewal: bool = False) -> bool:
+        """Begins a round for all who wait for one; False when one is open, or nobody does and it is not for
+        the `renewal` of a lease."""
+        if self.round_open or not (self._next or renewal):
             return False
         self.round += 1
+        self.round_open = True
         self._waiting, self._next = self._next, []
         self._read_index = commit_index
         return True
@@ -94,13 +104,11 @@ class Reads:
         """A quorum has confirmed the open round; its reads pass once the state shows the read index."""
         if applied_index < self._read_index:
             return
-        waiting, self._waiting = self._waiting, []
-        for completion in waiting:
-            if not completion.done():
-                completion.set_result(None)
+        waiting, self._waiting, self.round_open = self._waiting, [], False
+        _succeed(waiting)
 
     def fail(self, reason: str) -> None:
         waiting = self._waiting + self._next
-        self._waiting, self._next = [], []
+        self._waiting, self._next, self.round_open = [], [], False
         for completion in waiting:
             _fail(completion, ReadFailed(reason))

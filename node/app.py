@@ -18,7 +18,7 @@ import structlog
 from aiohttp import web
 
 import node
-from consensus.config import CatchUp, ReplicaConfig
+from consensus.config import CatchUp, ReadLease, ReplicaConfig
 from consensus.config import Peer as ReplicaPeer
 from consensus.errors import ConsensusError
 from consensus.replica import Replica
@@ -253,6 +253,7 @@ def _replica_config(config: Config) -> ReplicaConfig:
         listen_host=config.raft_host,
         listen_port=config.raft_port,
         catch_up=CatchUp(config.catch_up_rate_mib_s << 20, config.log_retained_mib << 20),
+        read_lease=ReadLease(config.clock_drift_max_ppm) if config.read_lease else None,
     )
 
 

@@ -128,6 +128,11 @@ class Config:
     allow_erasure
         Let POST …/erasures remove the content of revisions for good. Anybody who reaches the API can then
         do it, as this version has no authentication; the same on every node.
+    read_lease
+        Answer strong reads without asking the others while a lease lasts; on all nodes or on none. It
+        trusts clocks, and a leader that dies is then missed for a whole election timeout.
+    clock_drift_max_ppm
+        By how much any node's clock may run fast or slow, in millionths; leases are shorter by as much.
     log_level
         What to log on stderr, as JSON lines.
     """
@@ -164,6 +169,8 @@ class Config:
     catch_up_rate_mib_s: int = limits.CATCH_UP_RATE_MIB_S
     log_retained_mib: int = limits.LOG_RETAINED_MIB
     allow_erasure: Annotated[bool, Parameter(negative="")] = False
+    read_lease: Annotated[bool, Parameter(negative="")] = False
+    clock_drift_max_ppm: int = limits.CLOCK_DRIFT_MAX_PPM
     log_level: LogLevel = "info"
 
     def __post_init__(self) -> None:
@@ -179,6 +186,7 @@ class Config:
         _check_range("entries_in_flight_max", self.entries_in_flight_max, 1, 64)
         _check_range("catch_up_rate_mib_s", self.catch_up_rate_mib_s, 1, 10_000)
         _check_range("log_retained_mib", self.log_retained_mib, 1, 65_536)
+        _check_range("clock_drift_max_ppm", self.clock_drift_max_ppm, 0, 500_000)
         if not self.peers and not self.join:
             object.__setattr__(self, "peers", (self._alone(),))
         self._check_peers()

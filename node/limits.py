@@ -154,6 +154,9 @@ would never catch up."""
 
 LOG_RETAINED_MIB = 256
 
+CLOCK_DRIFT_MAX_PPM = 10_000
+"""By how much clocks may run fast or slow when reads use leases."""
+
 # --- process ----------------------------------------------------------------------------------
 
 SHUTDOWN_REQUESTS_TIMEOUT_S = 5.0

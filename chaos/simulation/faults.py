@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass
 
 from consensus import limits
-from consensus.config import CatchUp, Timing
+from consensus.config import CatchUp, ReadLease, Timing
 
 FAULTS = (
     "isolate",
@@ -41,6 +41,9 @@ FAULTS = (
 CLOCK_RATES = (0.85, 1.2)
 """How slow and how fast the clocks of nodes may run."""
 
+CLOCK_DRIFT_PPM = 200_000
+"""A bound on that, for leases."""
+
 
 @dataclass(frozen=True, slots=True)
 class Weather:
@@ -62,6 +65,7 @@ class Weather:
     request_interval_s: float
     timing: Timing
     catch_up: CatchUp
+    read_lease: ReadLease | None
 
     @classmethod
     def drawn(cls, rng: random.Random) -> Weather:
@@ -85,6 +89,7 @@ class Weather:
                 rate_bytes_s=rng.choice((1_000_000, 100_000_000)),
                 log_retained_size_bytes=rng.choice((1_000, 10_000, 1_000_000)),
             ),
+            read_lease=rng.choice((None, None, ReadLease(CLOCK_DRIFT_PPM))),
         )
 
 

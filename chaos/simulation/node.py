@@ -152,6 +152,7 @@ class SimulatedNode:
                 clock=self._clock,
                 rng=self._scheduler.rng,
                 catch_up=self._world.weather.catch_up,
+                read_lease=self._world.weather.read_lease,
                 snapshot_source=SimulatedSource(self.disk, self._scheduler, self._faults),
                 snapshot_sink=self._sink,
             )

@@ -148,7 +148,9 @@ class Bench:
     def wait_for_pre_vote(self) -> list[tuple[str, Message]]:
         """Lets time pass until n0 asks for pre-votes; lists what it then sends."""
         sent: list[tuple[str, Message]] = []
+        deadline = self.clock.now + 10 * TIMING.election_s_max
         while not any(isinstance(message, PreVote) for _, message in sent):
+            assert self.clock.now < deadline, "n0 asks for no pre-votes"
             sent = self.wait(TIMING.tick_s)
         return sent
 

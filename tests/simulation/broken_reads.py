@@ -5,7 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from consensus.election import Elections
 from consensus.leader import Followers
+from consensus.lease import Lease
 from consensus.messages import Append
 from consensus.raft_rules import RaftRules
 from consensus.stock import Node
@@ -63,3 +65,25 @@ def refusal_echoes_the_round(patch: pytest.MonkeyPatch) -> None:
         waiting[-1] = msgspec.structs.replace(waiting[-1], round=message.round)
 
     patch.setattr(RaftRules, "_on_append", take)
+
+
+def lease_from_the_answers(patch: pytest.MonkeyPatch) -> None:
+    """Thesis section 6.4.1: a lease begins when the round did, not when it was answered."""
+    confirmed = RaftRules._advance_reads
+
+    def late(self: RaftRules) -> None:
+        if self._lease is not None and self.reads.round_open:
+            self._lease.round_begins(self._clock())
+        confirmed(self)
+
+    patch.setattr(RaftRules, "_advance_reads", late)
+
+
+def lease_of_who_gives_its_place_away(patch: pytest.MonkeyPatch) -> None:
+    """The heir is elected in spite of what the others promised."""
+    patch.setattr(Lease, "give_up", lambda self: None)
+
+
+def lease_that_nobody_promised(patch: pytest.MonkeyPatch) -> None:
+    """Members elect another leader as soon as the connection to the last one is closed."""
+    patch.setattr(Elections, "_promised", lambda self: False)

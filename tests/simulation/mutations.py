@@ -17,6 +17,7 @@ from tests.consensus import (
     test_defects,
     test_elections,
     test_incarnations,
+    test_lease,
     test_pre_vote,
     test_replication,
     test_snapshot_defects,
@@ -170,6 +171,23 @@ MUTATIONS = [
         "the answer to an old term confirms a round",
         reads.refusal_echoes_the_round,
         test=test_elections.test_an_old_candidate_and_an_old_leader_learn_the_term,
+    ),
+    Mutation(
+        "a lease begins with the answers",
+        reads.lease_from_the_answers,
+        test=test_lease.test_a_lease_lasts_from_the_start_of_the_round_that_was_answered,
+    ),
+    Mutation(
+        "a lease outlives a transfer",
+        reads.lease_of_who_gives_its_place_away,
+        test=test_lease.test_who_gives_its_place_away_has_no_lease_again,
+    ),
+    Mutation(
+        "nobody keeps what a lease rests on",
+        reads.lease_that_nobody_promised,
+        test=lambda path: test_lease.test_who_has_heard_a_leader_elects_nobody_meanwhile(
+            path, "closed connection"
+        ),
     ),
     Mutation("F9: two changes at once", membership.two_changes_at_once),
     Mutation("F9: a change before the no-op", membership.change_before_the_no_op),
