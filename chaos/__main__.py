@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from cyclopts import App, Parameter, validators
 
-from chaos import limits
+from chaos import limits, report
 from chaos.lab import namespaces
 from chaos.run import Plan, run
 from chaos.simulation import seeds as simulated
@@ -104,7 +105,24 @@ def run_lab(
     plan = Plan(folder.resolve(), chosen, minutes * 60, nodes, zones, clients)
     result = asyncio.run(run(plan, lambda line: print(line, flush=True)))
     print(summary(result))
+    print(f"report: {folder / 'report.html'}")
     return 1 if result.anomalies else 0
+
+
+@app.command(name="report")
+def report_again(folder: Path) -> int:
+    """Make report.html of a run's folder anew.
+
+    Parameters
+    ----------
+    folder: what `run` wrote its files into
+    """
+    try:
+        print(report.write(folder))
+    except (OSError, msgspec.MsgspecError) as error:
+        print(f"{folder}: not the folder of a run that ended: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def _replay(seed: int, nodes: Size, transcript: Path | None) -> int:

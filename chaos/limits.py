@@ -25,3 +25,7 @@ KEYS_MAX = 1_000
 
 PROGRESS_PERIOD_S = 10.0
 MINUTES_MAX = 24 * 60
+
+OBSERVE_PERIOD_S = 0.2
+OBSERVE_TIMEOUT_S = 0.7
+"""How often each node is asked what it is, and when it counts as silent."""

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
+import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import aiohttp
 import msgspec
 
-from chaos import limits
+from chaos import folder, limits, report
+from chaos.availability import longest_by_fault
 from chaos.checkers import bank, ledger
 from chaos.checkers.anomaly import Anomaly
 from chaos.checkers.replicas import check_disks, check_exports, journal_of
@@ -21,8 +26,10 @@ from chaos.history import HistoryFile, Operation
 from chaos.lab.cluster import Cluster, zones_of
 from chaos.lab.namespaces import Namespaces
 from chaos.nemesis import Nemesis
+from chaos.observer import Observer
 from chaos.workloads.client import LEDGER, TABLE, Client, new_session
 from chaos.workloads.mix import ACCOUNTS, OPENING_BALANCE, Mix
+from node import __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +58,81 @@ class Run:
 
 async def run(plan: Plan, progress: Callable[[str], None]) -> Run:
     """Everything from the first start to the last check; whatever happens, nothing is left running."""
+    folder.write_settings(plan.folder, _settings(plan))
     lab = Laboratory(plan, progress)
+    result = lab.result
+    collected: Collected | None = None
     try:
         await lab.start()
         await lab.load()
-        exports, verifier_key = await lab.collect()
+        collected = await lab.collect()
+    except TimeoutError as error:
+        if not result.ended_ns:
+            raise  # It never got as far as to be judged.
+        result.anomalies.append(Anomaly("a healed cluster recovers", str(error)))
     finally:
         await lab.stop()
     progress("judging")
-    result = lab.result
+    if collected is not None:
+        _judge(result, collected)
+    result.anomalies += check_disks(lab.data, progress)
+    folder.write_verdict(plan.folder, _verdict(result))
+    report.write(plan.folder)
+    return result
+
+
+def _settings(plan: Plan) -> folder.Settings:
+    return folder.Settings(
+        seed=plan.seed,
+        version=__version__,
+        revision=_revision(),
+        began=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        seconds=plan.seconds,
+        zones=zones_of(plan.nodes, plan.zones),
+        clients=plan.clients,
+        network="namespaces",
+    )
+
+
+def _revision() -> str:
+    """The commit of the source that runs, empty when there is none to tell."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _verdict(result: Run) -> folder.Verdict:
+    return folder.Verdict(
+        passed=not result.anomalies,
+        began_ns=result.began_ns,
+        ended_ns=result.ended_ns,
+        operations=len(result.history),
+        faults=dict(Counter(fault.kind for fault in result.faults)),
+        unavailable_s=longest_by_fault(result.history, result.faults),
+        broken=folder.broken(result.anomalies),
+    )
+
+
+def _judge(result: Run, collected: Collected) -> None:
+    exports, verifier_key = collected
     result.anomalies += check_exports(exports, verifier_key)
     journal = journal_of(next(iter(exports.values())), TABLE)
     result.anomalies += ledger.check(result.history, journal)
     result.anomalies += bank.check(journal, ACCOUNTS, len(ACCOUNTS) * OPENING_BALANCE)
-    result.anomalies += check_disks(lab.data, progress)
     result.anomalies += [
         Anomaly("every fault takes effect", f"{fault.kind} of {', '.join(fault.targets)} left no trace")
         for fault in result.faults
         if not fault.evidence
     ]
-    return result
+
+
+class Collected(NamedTuple):
+    """Every node's own export of the journal, and the ledger's verifier key."""
+
+    exports: dict[str, Sequence[bytes]]
+    verifier_key: str
 
 
 class Laboratory:
@@ -115,11 +177,16 @@ class Laboratory:
             await mix.open_accounts(clients[0])
             nemesis = Nemesis(self._cluster, random.Random(self._rng.random()), self._happened)
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._observer().run(stopped))
                 tasks.create_task(nemesis.run(stopped))
                 for client in clients:
                     tasks.create_task(mix.work(client, stopped))
                 await self._wait(stopped)
         self.result.ended_ns = time.monotonic_ns()
+
+    def _observer(self) -> Observer:
+        endpoints = {node.id: node.http for node in self._cluster.nodes.values()}
+        return Observer(endpoints, self._plan.folder / "nodes.jsonl")
 
     async def _wait(self, stopped: asyncio.Event) -> None:
         deadline_s = time.monotonic() + self._plan.seconds
@@ -144,7 +211,7 @@ class Laboratory:
         self._faults_file.write(msgspec.json.encode(fault) + b"\n")
         self._progress(f"{fault.kind}: {', '.join(fault.targets)} ({fault.evidence or 'NO EVIDENCE'})")
 
-    async def collect(self) -> tuple[dict[str, Sequence[bytes]], str]:
+    async def collect(self) -> Collected:
         """Every node's own export, once all have the same journal; and the ledger's verifier key."""
         self._progress("healed; waiting until all nodes agree")
         for node in self._cluster.nodes.values():
@@ -158,7 +225,7 @@ class Laboratory:
                 async with session.get(url) as answer:
                     exports[node.id] = (await answer.read()).splitlines()
             async with session.get(f"{self._cluster.endpoints[0]}/v1/ledgers/{LEDGER}") as answer:
-                return exports, str((await answer.json())["verifier_key"])
+                return Collected(exports, str((await answer.json())["verifier_key"]))
 
     async def _until_equal(self, session: aiohttp.ClientSession) -> None:
         """Raises TimeoutError."""
