@@ -47,7 +47,7 @@ Proof = Annotated[bool, Meta(description="Add a proof against a signed checkpoin
 
 Cosignatures = Annotated[
     int,
-    Meta(ge=0, le=limits.PEERS_MAX, description="Wait until so many have cosigned the proof."),
+    Meta(ge=0, le=limits.VOTERS_MAX, description="Wait until so many have cosigned the proof."),
 ]
 
 

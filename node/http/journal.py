@@ -32,7 +32,7 @@ _LEDGER = "/v1/ledgers/{ledger}"
 
 class BlockQuery(Query, kw_only=True, frozen=True):
     proof: Annotated[bool, Meta(description="Add a proof against a signed checkpoint.")] = False
-    cosignatures: Annotated[int, Meta(ge=0, le=limits.PEERS_MAX)] = 0
+    cosignatures: Annotated[int, Meta(ge=0, le=limits.VOTERS_MAX)] = 0
 
 
 class BlocksQuery(Query, kw_only=True, frozen=True, rename={"start": "from"}):
