@@ -25,3 +25,12 @@ KEYS_MAX = 1_000
 
 PROGRESS_PERIOD_S = 10.0
 MINUTES_MAX = 24 * 60
+
+ADMINISTRATION_TIMEOUT_S = 5.0
+"""One request of a fault to the cluster's own API, such as a change of the membership."""
+
+CHANGE_TIMEOUT_S = 30.0
+"""Such a request with all its repetitions, and a new member's catching up."""
+
+FAIL_STOP_S = 5.0
+"""How long a node may take to end after its disk failed, or to refuse one that is rotten."""

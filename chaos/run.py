@@ -35,6 +35,10 @@ class Plan:
     nodes: int = 5
     zones: int = 3
     clients: int = 12
+    kinds: tuple[str, ...] = ()
+    """Only these faults; all there are, when empty."""
+    extra_path: str = ""
+    """A directory that every node finds its modules in first: planted bugs, from outside the product."""
 
 
 @dataclass(slots=True)
@@ -92,6 +96,9 @@ class Laboratory:
 
     async def start(self) -> None:
         self._progress(f"starting {self._plan.nodes} nodes in {self._plan.zones} zones")
+        if self._plan.extra_path:
+            for node in self._cluster.nodes.values():
+                node.environment["PYTHONPATH"] = self._plan.extra_path
         await self._cluster.start()
         async with aiohttp.ClientSession() as session:
             for path in (LEDGER, f"{LEDGER}/tables/{TABLE}"):
@@ -114,6 +121,8 @@ class Laboratory:
             clients = [self._client(number, session) for number in range(self._plan.clients)]
             await mix.open_accounts(clients[0])
             nemesis = Nemesis(self._cluster, random.Random(self._rng.random()), self._happened)
+            if self._plan.kinds:
+                nemesis.only(self._plan.kinds)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(nemesis.run(stopped))
                 for client in clients:
