@@ -34,3 +34,6 @@ CHANGE_TIMEOUT_S = 30.0
 
 FAIL_STOP_S = 5.0
 """How long a node may take to end after its disk failed, or to refuse one that is rotten."""
+
+SEARCH_TIMEOUT_S = 60.0
+"""For the search for linear orders, over all registers."""

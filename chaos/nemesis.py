@@ -59,7 +59,9 @@ class Nemesis:
         """Chooses among these from now on. Raises ValueError when one is unknown, or cannot be made here."""
         unknown = [kind for kind in kinds if kind not in self._makers]
         if unknown:
-            raise ValueError(f"no such faults here: {', '.join(unknown)}; there are {', '.join(self._makers)}")
+            raise ValueError(
+                f"no such faults here: {', '.join(unknown)}; there are {', '.join(self._makers)}"
+            )
         self._kinds = list(kinds)
 
     def _disks(self) -> dict[str, Callable[[Node], Fault]]:
@@ -70,8 +72,7 @@ class Nemesis:
                 makers[f"disk {mode}"] = partial(_failing, mode=mode)
         if len(nodes) > 2:
             makers["disk wiped"] = partial(WipedDisk, self._cluster)
-            makers["bit flip in .sst"] = partial(BitFlip, self._cluster, suffix="sst", rng=self._rng)
-            makers["bit flip in .log"] = partial(BitFlip, self._cluster, suffix="log", rng=self._rng)
+            makers["bit flip"] = partial(BitFlip, self._cluster, rng=self._rng)
         return makers
 
     def _operations(self) -> dict[str, Callable[[Node], Fault]]:

@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 
 from chaos import limits
-from chaos.checkers import bank, ledger
+from chaos.checkers import bank, ledger, registers
 from chaos.checkers.anomaly import Anomaly
 from chaos.checkers.replicas import check_disks, check_exports, journal_of
 from chaos.faults.fault import Happened
@@ -67,6 +67,7 @@ async def run(plan: Plan, progress: Callable[[str], None]) -> Run:
     result.anomalies += check_exports(exports, verifier_key)
     journal = journal_of(next(iter(exports.values())), TABLE)
     result.anomalies += ledger.check(result.history, journal)
+    result.anomalies += registers.check(result.history, timeout_s=limits.SEARCH_TIMEOUT_S)
     result.anomalies += bank.check(journal, ACCOUNTS, len(ACCOUNTS) * OPENING_BALANCE)
     result.anomalies += check_disks(lab.data, progress)
     result.anomalies += [
@@ -115,7 +116,7 @@ class Laboratory:
     async def load(self) -> None:
         """Clients and nemesis, for as long as planned; ends with everything healed and running."""
         stopped = asyncio.Event()
-        mix = Mix(random.Random(self._rng.random()))
+        mix = Mix(random.Random(self._rng.random()), self._plan.clients)
         self.result.began_ns = time.monotonic_ns()
         async with new_session() as session:
             clients = [self._client(number, session) for number in range(self._plan.clients)]

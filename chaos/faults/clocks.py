@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import aiohttp
 
+from chaos import limits
 from chaos.lab.node import Node
 
 _LIBRARIES = (
@@ -43,13 +45,16 @@ class ClockSkew:
             "LD_PRELOAD": " ".join(each for each in preload if each),
             "FAKETIME": f"{self._offset_s:+d}",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "DONT_FAKE_MONOTONIC": "1",
         }
         await self._node.kill()
         await self._node.start()
 
     async def heal(self) -> str:
         found_s = await self._skew_s()
+        deadline_s = time.monotonic() + limits.READY_TIMEOUT_S
+        while found_s is None and time.monotonic() < deadline_s:
+            await asyncio.sleep(limits.POLL_S)  # It was restarted.
+            found_s = await self._skew_s()
         self._node.environment = self._before
         await self._node.kill()
         await self._node.start()

@@ -14,6 +14,8 @@ from storage import fsck
 from storage.errors import StorageError
 
 _SLOW_S = 0.02
+_FILES = ("*.sst", "*.log", "MANIFEST-*")
+"""RocksDB's tables, its journal, and its list of tables: in a random one of these sorts a bit flips."""
 
 
 class FailingDisk:
@@ -76,17 +78,14 @@ class WipedDisk:
 
 
 class BitFlip:
-    """One bit of a dead node's files flips. The node must say so, or serve nothing of it; then it is wiped.
+    """One bit of a dead node's files flips. The node must say so, or serve nothing of it; then it is wiped."""
 
-    `kind` says in which sort of file; `suffix` is RocksDB's: sst (tables), log (its journal).
-    """
+    kind = "bit flip"
 
-    def __init__(self, cluster: Cluster, node: Node, suffix: str, rng: random.Random) -> None:
-        self.kind = f"bit flip in .{suffix}"
+    def __init__(self, cluster: Cluster, node: Node, rng: random.Random) -> None:
         self.targets = (node.id,)
         self._cluster = cluster
         self._node = node
-        self._suffix = suffix
         self._rng = rng
         self._where = ""
         self._log_from = 0
@@ -95,9 +94,9 @@ class BitFlip:
         if not await self._cluster.until_whole():
             return
         await self._node.kill()
-        files = [path for path in self._node.place.data.rglob(f"*.{self._suffix}") if path.stat().st_size]
-        if files:
-            self._where = flip_a_bit(self._rng.choice(sorted(files)), self._rng)
+        sorts = [sorted(self._node.place.data.rglob(each)) for each in _FILES]
+        found = [[path for path in paths if path.stat().st_size] for paths in sorts]
+        self._where = flip_a_bit(self._rng.choice(self._rng.choice([each for each in found if each])), self._rng)
         self._log_from = self._node.log_size_bytes
         await self._node.start()
 
