@@ -37,3 +37,10 @@ FAIL_STOP_S = 5.0
 
 SEARCH_TIMEOUT_S = 60.0
 """For the search for linear orders, over all registers."""
+
+VERIFY_PERIOD_S = 0.2
+CHECKPOINTS_HELD_MAX = 500_000
+"""A verifying reader looks so often, and holds on to at most so many checkpoints."""
+
+SAMPLE_PERIOD_S = 1.0
+"""How often the processes' descriptors and memory are looked at."""

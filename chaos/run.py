@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 
 from chaos import limits
-from chaos.checkers import bank, ledger, registers
+from chaos.checkers import bank, checkpoints, cycles, leaks, ledger, registers
 from chaos.checkers.anomaly import Anomaly
 from chaos.checkers.replicas import check_disks, check_exports, journal_of
 from chaos.faults.fault import Happened
@@ -23,6 +23,7 @@ from chaos.lab.namespaces import Namespaces
 from chaos.nemesis import Nemesis
 from chaos.workloads.client import LEDGER, TABLE, Client, new_session
 from chaos.workloads.mix import ACCOUNTS, OPENING_BALANCE, Mix
+from chaos.workloads.verifying import Held, Verifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,9 @@ class Run:
     history: list[Operation] = field(default_factory=list)
     faults: list[Happened] = field(default_factory=list)
     anomalies: list[Anomaly] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
+    refuted: list[str] = field(default_factory=list)
+    samples: list[leaks.Sample] = field(default_factory=list)
     began_ns: int = 0
     ended_ns: int = 0
 
@@ -68,6 +72,9 @@ async def run(plan: Plan, progress: Callable[[str], None]) -> Run:
     journal = journal_of(next(iter(exports.values())), TABLE)
     result.anomalies += ledger.check(result.history, journal)
     result.anomalies += registers.check(result.history, timeout_s=limits.SEARCH_TIMEOUT_S)
+    result.anomalies += cycles.check(result.history)
+    result.anomalies += checkpoints.check(result.held, result.refuted, next(iter(exports.values())))
+    result.anomalies += leaks.check(result.samples)
     result.anomalies += bank.check(journal, ACCOUNTS, len(ACCOUNTS) * OPENING_BALANCE)
     result.anomalies += check_disks(lab.data, progress)
     result.anomalies += [
@@ -124,12 +131,31 @@ class Laboratory:
             nemesis = Nemesis(self._cluster, random.Random(self._rng.random()), self._happened)
             if self._plan.kinds:
                 nemesis.only(self._plan.kinds)
+            verifier = Verifier(
+                self._cluster.endpoints, await self._verifier_key(), random.Random(self._rng.random())
+            )
+            self.result.held, self.result.refuted = verifier.held, verifier.refuted
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(verifier.work(stopped))
+                tasks.create_task(self._sample(stopped))
                 tasks.create_task(nemesis.run(stopped))
                 for client in clients:
                     tasks.create_task(mix.work(client, stopped))
                 await self._wait(stopped)
         self.result.ended_ns = time.monotonic_ns()
+
+    async def _sample(self, stopped: asyncio.Event) -> None:
+        while not stopped.is_set():
+            for node in self._cluster.nodes.values():
+                found = None if node.pid is None else leaks.sample(node.id, node.pid)
+                if found is not None:
+                    self.result.samples.append(found)
+            await asyncio.sleep(limits.SAMPLE_PERIOD_S)
+
+    async def _verifier_key(self) -> str:
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"{self._cluster.endpoints[0]}/v1/ledgers/{LEDGER}") as answer:
+                return str((await answer.json())["verifier_key"])
 
     async def _wait(self, stopped: asyncio.Event) -> None:
         deadline_s = time.monotonic() + self._plan.seconds
@@ -167,8 +193,7 @@ class Laboratory:
                 url = f"{node.http}/v1/ledgers/{LEDGER}/export?consistency=snapshot"
                 async with session.get(url) as answer:
                     exports[node.id] = (await answer.read()).splitlines()
-            async with session.get(f"{self._cluster.endpoints[0]}/v1/ledgers/{LEDGER}") as answer:
-                return exports, str((await answer.json())["verifier_key"])
+        return exports, await self._verifier_key()
 
     async def _until_equal(self, session: aiohttp.ClientSession) -> None:
         """Raises TimeoutError."""

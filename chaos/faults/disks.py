@@ -96,7 +96,9 @@ class BitFlip:
         await self._node.kill()
         sorts = [sorted(self._node.place.data.rglob(each)) for each in _FILES]
         found = [[path for path in paths if path.stat().st_size] for paths in sorts]
-        self._where = flip_a_bit(self._rng.choice(self._rng.choice([each for each in found if each])), self._rng)
+        self._where = flip_a_bit(
+            self._rng.choice(self._rng.choice([each for each in found if each])), self._rng
+        )
         self._log_from = self._node.log_size_bytes
         await self._node.start()
 
