@@ -14,7 +14,9 @@ from cyclopts import App, Parameter, validators
 
 from chaos import limits, report
 from chaos.lab import namespaces
-from chaos.run import Plan, run
+from chaos.run import Plan, planned, run
+from chaos.schedule import ScheduleInvalid, find
+from chaos.shrink import shrink
 from chaos.simulation import seeds as simulated
 from chaos.simulation.seeds import Size, nodes_of, parse_seeds
 from chaos.simulation.world import play
@@ -77,6 +79,7 @@ def run_lab(
     nodes: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=limits.NODES_MAX))] = 5,
     zones: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=limits.ZONES_MAX))] = 3,
     clients: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=limits.CLIENTS_MAX))] = 12,
+    scenario: str | None = None,
     out: Path | None = None,
 ) -> int:
     """Start real nodes in simulated zones, load them, break them, and judge what their clients saw.
@@ -90,8 +93,14 @@ def run_lab(
     nodes: how many nodes
     zones: over how many availability zones they are spread
     clients: how many clients ask at once
+    scenario: a TOML file, or the name of one in chaos/schedules; it says what happens when, and the sizes
     out: a new folder for everything that the run leaves; by default under var/chaos
     """
+    try:
+        schedule = None if scenario is None else find(scenario)
+    except ScheduleInvalid as error:
+        print(error, file=sys.stderr)
+        return 2
     why_not = namespaces.available()
     if why_not is not None:
         print(f"network namespaces cannot be made here: {why_not}", file=sys.stderr)
@@ -103,10 +112,43 @@ def run_lab(
     folder.mkdir(parents=True)
     print(f"seed {chosen}, everything in {folder}", flush=True)
     plan = Plan(folder.resolve(), chosen, minutes * 60, nodes, zones, clients)
+    if schedule is not None:
+        plan = planned(plan, schedule)
     result = asyncio.run(run(plan, lambda line: print(line, flush=True)))
     print(summary(result))
     print(f"report: {folder / 'report.html'}")
     return 1 if result.anomalies else 0
+
+
+@app.command(name="available")
+def is_available() -> int:
+    """Tell whether `run` can work on this machine; if not, end with status 1 and say why."""
+    why_not = namespaces.available()
+    print("network namespaces can be made here" if why_not is None else why_not)
+    return 0 if why_not is None else 1
+
+
+@app.command(name="shrink")
+def shrink_run(
+    folder: Path, *, tries: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=100))] = 12
+) -> int:
+    """Look for fewer faults that still break a promise, by running again with some left out.
+
+    Writes the shortest schedule that failed into shrunk.toml of the folder, and every try beneath it. Real
+    processes do not repeat exactly: a try that passes proves little, one that fails a lot.
+
+    Parameters
+    ----------
+    folder: of a run that found an anomaly
+    tries: at most so many runs
+    """
+    try:
+        found = shrink(folder, tries, lambda line: print(line, flush=True))
+    except (OSError, msgspec.MsgspecError, ScheduleInvalid) as error:
+        print(f"{folder}: {error}", file=sys.stderr)
+        return 2
+    print("no try broke a promise" if found is None else f"python -m chaos run --scenario {found}")
+    return 0 if found is not None else 1
 
 
 @app.command(name="report")

@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ import msgspec
 
 from chaos import folder, limits, report
 from chaos.availability import longest_by_fault
-from chaos.checkers import bank, ledger
+from chaos.checkers import bank, checkpoints, cycles, leaks, ledger, registers
 from chaos.checkers.anomaly import Anomaly
 from chaos.checkers.replicas import check_disks, check_exports, journal_of
 from chaos.faults.fault import Happened
@@ -27,8 +27,10 @@ from chaos.lab.cluster import Cluster, zones_of
 from chaos.lab.namespaces import Namespaces
 from chaos.nemesis import Nemesis
 from chaos.observer import Observer
+from chaos.schedule import Schedule
 from chaos.workloads.client import LEDGER, TABLE, Client, new_session
 from chaos.workloads.mix import ACCOUNTS, OPENING_BALANCE, Mix
+from chaos.workloads.verifying import Held, Verifier
 from node import __version__
 
 
@@ -42,6 +44,24 @@ class Plan:
     nodes: int = 5
     zones: int = 3
     clients: int = 12
+    schedule: Schedule | None = None
+    """What to break and when; None for random faults."""
+    kinds: tuple[str, ...] = ()
+    """Only these faults; all there are, when empty."""
+    extra_path: str = ""
+    """A directory that every node finds its modules in first: planted bugs, from outside the product."""
+
+
+def planned(plan: Plan, schedule: Schedule) -> Plan:
+    """The plan with the length and the sizes of a schedule."""
+    return replace(
+        plan,
+        schedule=schedule,
+        seconds=schedule.seconds,
+        nodes=schedule.nodes,
+        zones=schedule.zones,
+        clients=schedule.clients,
+    )
 
 
 @dataclass(slots=True)
@@ -52,6 +72,9 @@ class Run:
     history: list[Operation] = field(default_factory=list)
     faults: list[Happened] = field(default_factory=list)
     anomalies: list[Anomaly] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
+    refuted: list[str] = field(default_factory=list)
+    samples: list[leaks.Sample] = field(default_factory=list)
     began_ns: int = 0
     ended_ns: int = 0
 
@@ -76,6 +99,7 @@ async def run(plan: Plan, progress: Callable[[str], None]) -> Run:
     if collected is not None:
         _judge(result, collected)
     result.anomalies += check_disks(lab.data, progress)
+    result.anomalies += _late(result)
     folder.write_verdict(plan.folder, _verdict(result))
     report.write(plan.folder)
     return result
@@ -91,6 +115,7 @@ def _settings(plan: Plan) -> folder.Settings:
         zones=zones_of(plan.nodes, plan.zones),
         clients=plan.clients,
         network="namespaces",
+        scenario="" if plan.schedule is None else plan.schedule.name,
     )
 
 
@@ -115,11 +140,28 @@ def _verdict(result: Run) -> folder.Verdict:
     )
 
 
+def _late(result: Run) -> list[Anomaly]:
+    """Faults of a scenario after which writes took longer to resume than it allows."""
+    schedule = result.plan.schedule
+    if schedule is None or schedule.writes_resume_s is None:
+        return []
+    allowed_s = schedule.writes_resume_s
+    return [
+        Anomaly("writes resume in time", f"{kind}: {max(found):.2f} s, and {allowed_s:g} s are allowed")
+        for kind, found in longest_by_fault(result.history, result.faults).items()
+        if max(found) > allowed_s
+    ]
+
+
 def _judge(result: Run, collected: Collected) -> None:
     exports, verifier_key = collected
     result.anomalies += check_exports(exports, verifier_key)
     journal = journal_of(next(iter(exports.values())), TABLE)
     result.anomalies += ledger.check(result.history, journal)
+    result.anomalies += registers.check(result.history, timeout_s=limits.SEARCH_TIMEOUT_S)
+    result.anomalies += cycles.check(result.history)
+    result.anomalies += checkpoints.check(result.held, result.refuted, next(iter(exports.values())))
+    result.anomalies += leaks.check(result.samples)
     result.anomalies += bank.check(journal, ACCOUNTS, len(ACCOUNTS) * OPENING_BALANCE)
     result.anomalies += [
         Anomaly("every fault takes effect", f"{fault.kind} of {', '.join(fault.targets)} left no trace")
@@ -154,6 +196,9 @@ class Laboratory:
 
     async def start(self) -> None:
         self._progress(f"starting {self._plan.nodes} nodes in {self._plan.zones} zones")
+        if self._plan.extra_path:
+            for node in self._cluster.nodes.values():
+                node.environment["PYTHONPATH"] = self._plan.extra_path
         await self._cluster.start()
         async with aiohttp.ClientSession() as session:
             for path in (LEDGER, f"{LEDGER}/tables/{TABLE}"):
@@ -170,15 +215,25 @@ class Laboratory:
     async def load(self) -> None:
         """Clients and nemesis, for as long as planned; ends with everything healed and running."""
         stopped = asyncio.Event()
-        mix = Mix(random.Random(self._rng.random()))
+        mix = Mix(random.Random(self._rng.random()), self._plan.clients)
         self.result.began_ns = time.monotonic_ns()
         async with new_session() as session:
             clients = [self._client(number, session) for number in range(self._plan.clients)]
             await mix.open_accounts(clients[0])
             nemesis = Nemesis(self._cluster, random.Random(self._rng.random()), self._happened)
+            if self._plan.kinds:
+                nemesis.only(self._plan.kinds)
+            schedule = self._plan.schedule
+            breaking = nemesis.run(stopped) if schedule is None else nemesis.play(schedule.faults, stopped)
+            verifier = Verifier(
+                self._cluster.endpoints, await self._verifier_key(), random.Random(self._rng.random())
+            )
+            self.result.held, self.result.refuted = verifier.held, verifier.refuted
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._observer().run(stopped))
-                tasks.create_task(nemesis.run(stopped))
+                tasks.create_task(verifier.work(stopped))
+                tasks.create_task(self._sample(stopped))
+                tasks.create_task(breaking)
                 for client in clients:
                     tasks.create_task(mix.work(client, stopped))
                 await self._wait(stopped)
@@ -187,6 +242,19 @@ class Laboratory:
     def _observer(self) -> Observer:
         endpoints = {node.id: node.http for node in self._cluster.nodes.values()}
         return Observer(endpoints, self._plan.folder / "nodes.jsonl")
+
+    async def _sample(self, stopped: asyncio.Event) -> None:
+        while not stopped.is_set():
+            for node in self._cluster.nodes.values():
+                found = None if node.pid is None else leaks.sample(node.id, node.pid)
+                if found is not None:
+                    self.result.samples.append(found)
+            await asyncio.sleep(limits.SAMPLE_PERIOD_S)
+
+    async def _verifier_key(self) -> str:
+        url = f"{self._cluster.endpoints[0]}/v1/ledgers/{LEDGER}"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            return str((await answer.json())["verifier_key"])
 
     async def _wait(self, stopped: asyncio.Event) -> None:
         deadline_s = time.monotonic() + self._plan.seconds
@@ -224,8 +292,7 @@ class Laboratory:
                 url = f"{node.http}/v1/ledgers/{LEDGER}/export?consistency=snapshot"
                 async with session.get(url) as answer:
                     exports[node.id] = (await answer.read()).splitlines()
-            async with session.get(f"{self._cluster.endpoints[0]}/v1/ledgers/{LEDGER}") as answer:
-                return Collected(exports, str((await answer.json())["verifier_key"]))
+        return Collected(exports, await self._verifier_key())
 
     async def _until_equal(self, session: aiohttp.ClientSession) -> None:
         """Raises TimeoutError."""

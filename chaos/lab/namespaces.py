@@ -61,11 +61,10 @@ class Namespaces:
         if not inside():
             raise RuntimeError("call enter() first: the machine's own network is not ours to change")
         self._nodes = list(zones)
-        names = sorted(set(zones.values()))
-        self._addresses = {
-            node_id: f"10.77.{names.index(zone) + 1}.{number + 1}"
-            for number, (node_id, zone) in enumerate(zones.items())
-        }
+        self._zones = sorted(set(zones.values()))
+        self._addresses: dict[str, str] = {}
+        for node_id, zone in zones.items():
+            self._give_address(node_id, zone)
         self._blocked: tuple[Link, ...] = ()
         self._lossy: tuple[tuple[Link, int], ...] = ()
 
@@ -76,6 +75,13 @@ class Namespaces:
         for node_id in self._nodes:
             await self._connect(node_id)
         await self._write_rules()
+
+    def _give_address(self, node_id: str, zone: str) -> None:
+        self._addresses[node_id] = f"10.77.{self._zones.index(zone) + 1}.{len(self._addresses) + 1}"
+
+    async def add(self, node_id: str, zone: str) -> None:
+        self._give_address(node_id, zone)
+        await self._connect(node_id)
 
     async def _connect(self, node_id: str) -> None:
         outside = _interface(node_id)

@@ -20,6 +20,10 @@ class Network(Protocol):
         """Leaves nothing behind. Safe to call twice."""
         ...
 
+    async def add(self, node_id: str, zone: str) -> None:
+        """One node more, in a zone that there is."""
+        ...
+
     def address(self, node_id: str) -> str:
         """Where a node's servers listen, as everybody reaches it."""
         ...

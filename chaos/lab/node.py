@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chaos import limits
+from chaos.lab.disk import Disk
 from chaos.lab.network import Network
 
 
@@ -45,6 +46,9 @@ class Node:
         self.id = place.id
         self.zone = place.zone
         self.starts = 0
+        self.environment: dict[str, str] = {}
+        """Beside the laboratory's own, for the next start: shims and what they read."""
+        self.disk: Disk | None = None
         self._network = network
         self._process: asyncio.subprocess.Process | None = None
         place.directory.mkdir(parents=True, exist_ok=True)
@@ -73,7 +77,12 @@ class Node:
             return
         command = [sys.executable, "-m", "node.main", "serve", "--config", str(self.place.config_file)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("STELED_")}
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [path for path in (self.environment.get("PYTHONPATH", ""), *sys.path) if path]
+        )
+        # Only for the node: `ip netns exec` would load a shim, too.
+        own = [f"{name}={value}" for name, value in self.environment.items() if name != "PYTHONPATH"]
+        command = ["env", *own, *command]
         with self.place.log_file.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._network.command(self.id, command),
@@ -84,6 +93,21 @@ class Node:
                 env=environment,
             )
         self.starts += 1
+
+    def use_disk(self, library: Path) -> None:
+        """Puts the shim between this node and its data, from its next start on."""
+        self.disk = Disk(library, self.place.directory / "disk.control", self.place.data)
+        self.environment.update(self.disk.environment)
+
+    def log_contains(self, words: bytes, start: int = 0) -> bool:
+        """Whether its log says so from byte `start` on."""
+        with self.place.log_file.open("rb") as log:
+            log.seek(start)
+            return words in log.read()
+
+    @property
+    def log_size_bytes(self) -> int:
+        return self.place.log_file.stat().st_size if self.place.log_file.exists() else 0
 
     def _signal(self, number: signal.Signals) -> bool:
         """Whether there was a process to take it."""
@@ -111,6 +135,15 @@ class Node:
         except TimeoutError:
             await self.kill()
             raise
+
+    async def ended_within(self, timeout_s: float) -> bool:
+        """Whether the process ends by itself within `timeout_s`, or has ended."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._ended()
+        except TimeoutError:
+            return False
+        return True
 
     async def _ended(self) -> None:
         if self._process is not None:

@@ -36,7 +36,7 @@ def tiles(folder: Folder) -> str:
         (
             f"{longest:.2f} s",
             "longest stop of writes",
-            f"{100 * (1 - stopped / seconds):.1f} % of the time open",
+            f"{100 * (1 - stopped / seconds):.1f} % of the time writable",
         ),
         (
             f"{quantile(took, 0.5):.1f} ms" if took else "–",
