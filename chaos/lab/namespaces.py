@@ -30,7 +30,8 @@ def _unshare() -> list[str]:
 
 
 def available() -> str | None:
-    """None when namespaces can be made here, else why not."""
+    """None when namespaces can be made here, else why not. Puts the folders of ip and nft on the PATH."""
+    os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
     if missing:
         return f"not installed: {', '.join(missing)}"
