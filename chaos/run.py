@@ -23,8 +23,11 @@ from chaos.checkers.anomaly import Anomaly
 from chaos.checkers.replicas import check_disks, check_exports, journal_of
 from chaos.faults.fault import Happened
 from chaos.history import HistoryFile, Operation
+from chaos.lab import namespaces
 from chaos.lab.cluster import Cluster, zones_of
 from chaos.lab.namespaces import Namespaces
+from chaos.lab.network import Network
+from chaos.lab.proxies import Proxies
 from chaos.nemesis import Nemesis
 from chaos.observer import Observer
 from chaos.schedule import Schedule
@@ -114,7 +117,7 @@ def _settings(plan: Plan) -> folder.Settings:
         seconds=plan.seconds,
         zones=zones_of(plan.nodes, plan.zones),
         clients=plan.clients,
-        network="namespaces",
+        network="namespaces" if namespaces.inside() else "proxies",
         scenario="" if plan.schedule is None else plan.schedule.name,
     )
 
@@ -170,6 +173,11 @@ def _judge(result: Run, collected: Collected) -> None:
     ]
 
 
+def network_of(zones: dict[str, str]) -> Network:
+    """Namespaces when this process has been taken into them, else proxies."""
+    return Namespaces(zones) if namespaces.inside() else Proxies(zones)
+
+
 class Collected(NamedTuple):
     """Every node's own export of the journal, and the ledger's verifier key."""
 
@@ -186,7 +194,7 @@ class Laboratory:
         self._progress = progress
         self._rng = random.Random(plan.seed)
         zones = zones_of(plan.nodes, plan.zones)
-        self._cluster = Cluster(plan.folder / "cluster", zones, Namespaces(zones))
+        self._cluster = Cluster(plan.folder / "cluster", zones, network_of(zones))
         self._history_file = HistoryFile(plan.folder / "history.jsonl")
         self._faults_file = (plan.folder / "faults.jsonl").open("wb")
 

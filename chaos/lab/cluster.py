@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,9 @@ class Cluster:
         create_log_key(self._log_key)
         self.certificates = folder / "certificates"
         certificates.create(self.certificates, CLUSTER, list(zones), _CERTIFICATE_DAYS)
-        peers = [self._peer(node_id) for node_id in zones]
         self.nodes = {
             node_id: Node(
-                Place(node_id, zone, folder / node_id), network, self._settings(node_id, zone, peers)
+                Place(node_id, zone, folder / node_id), network, self._settings(node_id, zone, zones)
             )
             for node_id, zone in zones.items()
         }
@@ -63,19 +62,18 @@ class Cluster:
         zone = sorted(set(self.zones.values()))[len(self._joined) % len(set(self.zones.values()))]
         await self.network.add(node_id, zone)
         certificates.create(self.certificates, CLUSTER, [node_id], _CERTIFICATE_DAYS)
-        peers = [self._peer(each) for each in self.nodes]
-        settings = {**self._settings(node_id, zone, peers), "join": True}
+        settings = {**self._settings(node_id, zone, self.nodes), "join": True}
         node = Node(Place(node_id, zone, self.folder / node_id), self.network, settings)
         self._use_shim(node)
         self._joined.append(node)
         return node
 
-    def _peer(self, node_id: str) -> str:
-        address = self.network.address(node_id)
+    def _peer(self, source: str, node_id: str) -> str:
+        address = self.network.dial(source, node_id)
         raft, http = f"{address}:{limits.RAFT_PORT}", f"http://{address}:{limits.HTTP_PORT}"
         return f"{node_id},{self.zones[node_id]},{raft},{http}"
 
-    def _settings(self, node_id: str, zone: str, peers: Sequence[str]) -> dict[str, object]:
+    def _settings(self, node_id: str, zone: str, peers: Iterable[str]) -> dict[str, object]:
         files = certificates.credential_files(self.certificates, node_id)
         address = self.network.address(node_id)
         return {
@@ -88,7 +86,7 @@ class Cluster:
             "http_port": limits.HTTP_PORT,
             "raft_host": address,
             "raft_port": limits.RAFT_PORT,
-            "peers": list(peers),
+            "peers": [self._peer(node_id, each) for each in peers],
             "raft_ca_file": str(files.authority),
             "raft_certificate_file": str(files.certificate),
             "raft_key_file": str(files.key),

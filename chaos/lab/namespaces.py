@@ -100,6 +100,9 @@ class Namespaces:
     def address(self, node_id: str) -> str:
         return self._addresses[node_id]
 
+    def dial(self, source: str, target: str) -> str:
+        return self.address(target)
+
     def command(self, node_id: str, command: list[str]) -> list[str]:
         return ["ip", "netns", "exec", node_id, *command]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from chaos import limits
 from chaos.lab.disk import Disk
-from chaos.lab.network import Network
+from chaos.lab.network import CLIENTS, Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Node:
 
     @property
     def http(self) -> str:
-        return f"http://{self._network.address(self.id)}:{limits.HTTP_PORT}"
+        return f"http://{self._network.dial(CLIENTS, self.id)}:{limits.HTTP_PORT}"
 
     @property
     def pid(self) -> int | None:
@@ -85,6 +85,8 @@ class Node:
         command = ["env", *own, *command]
         with self.place.log_file.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
+                # However the laboratory ends, by kill -9 too, its nodes end with it.
+                *("setpriv", "--pdeathsig", "KILL"),
                 *self._network.command(self.id, command),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
