@@ -33,7 +33,7 @@ async def network() -> AsyncIterator[Proxies]:
 
 async def until_held(network: Proxies) -> None:
     async with asyncio.timeout(5):
-        while not await network.dropped():
+        while not await network.dropped():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 
