@@ -99,13 +99,13 @@ def _check_overlap(steps: Sequence[Step]) -> None:
 
 def toml(schedule: Schedule) -> str:
     """The file that `parse` reads back."""
-    lines = [f"title = {_quoted(schedule.title)}", f"seconds = {schedule.seconds:.1f}"]
+    lines = [f"title = {_quoted(schedule.title)}", f"seconds = {float(schedule.seconds)}"]
     lines += [f"nodes = {schedule.nodes}", f"zones = {schedule.zones}", f"clients = {schedule.clients}"]
     if schedule.writes_resume_s is not None:
-        lines.append(f"writes_resume_s = {schedule.writes_resume_s:.1f}")
+        lines.append(f"writes_resume_s = {float(schedule.writes_resume_s)}")
     for step in schedule.faults:
         lines += ["", "[[faults]]", f"kind = {_quoted(step.kind)}", f"target = {_quoted(step.target)}"]
-        lines += [f"at_s = {step.at_s:.1f}", f"hold_s = {step.hold_s:.1f}"]
+        lines += [f"at_s = {float(step.at_s)}", f"hold_s = {float(step.hold_s)}"]
     return "\n".join(lines) + "\n"
 
 

@@ -124,4 +124,6 @@ def _run(scenario: Path, seed: int, out: Path) -> bool:
     with out.with_suffix(".log").open("wb") as log:
         ended = subprocess.run(command, stdout=log, stderr=log, env=os.environ, check=False)  # noqa: S603
     # Not every end with status 1 is a verdict: Python gives it to an exception, too.
-    return ended.returncode == _BROKEN and (out / "verdict.json").exists()
+    if not (out / "verdict.json").exists():
+        raise OSError(f"a try came to no verdict; see {out.with_suffix('.log')}")
+    return ended.returncode == _BROKEN

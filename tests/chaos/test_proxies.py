@@ -47,8 +47,9 @@ async def test_a_blocked_direction_holds_and_then_delivers(
     await network.block([blocked])
     writer.write(b"two\n")
     await until_held(network)
+    reading = asyncio.ensure_future(reader.readline())
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(asyncio.shield(reading := asyncio.ensure_future(reader.readline())), 0.05)
+        await asyncio.wait_for(asyncio.shield(reading), 0.05)
     await network.block([])
     assert await reading == b"two\n"
     writer.close()

@@ -19,6 +19,11 @@ def test_those_that_come_along_are_valid_and_survive_being_written(name: str) ->
     assert parse(toml(schedule), name) == schedule
 
 
+def test_small_numbers_survive_being_written() -> None:
+    schedule = parse("writes_resume_s = 0.01\n" + GOOD.replace("at_s = 1", "at_s = 1.25"), "x")
+    assert parse(toml(schedule), "x") == schedule
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
