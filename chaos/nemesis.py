@@ -10,7 +10,7 @@ from functools import partial
 from typing import get_args
 
 from chaos.faults import clocks
-from chaos.faults.disks import BitFlip, FailingDisk, WipedDisk
+from chaos.faults.disks import BitFlip, FailingDisk, PowerLoss, WipedDisk
 from chaos.faults.fault import Fault, Happened
 from chaos.faults.operations import CertificateRotation, MembershipChange, RollingRestart, Transfer
 from chaos.faults.partitions import Loss, Partition, between, bridge, isolated, one_way, ring
@@ -70,6 +70,8 @@ class Nemesis:
         if all(node.disk is not None for node in nodes):
             for mode in get_args(DiskMode)[1:]:
                 makers[f"disk {mode}"] = partial(_failing, mode=mode)
+            makers["power loss"] = lambda node: PowerLoss([node])
+            makers["power loss of all"] = lambda _: PowerLoss(list(nodes), "power loss of all")
         if len(nodes) > 2:
             makers["disk wiped"] = partial(WipedDisk, self._cluster)
             makers["bit flip"] = partial(BitFlip, self._cluster, rng=self._rng)

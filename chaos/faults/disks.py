@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from chaos import limits
@@ -44,6 +45,29 @@ class FailingDisk:
         if self._mode == "slow":
             return f"{hits} calls delayed by {_SLOW_S * 1e3:.0f} ms"
         return f"{hits} calls failed, and the node {'stopped itself' if stopped else 'GOES ON'}"
+
+
+class PowerLoss:
+    """Nodes die at once, and their disks forget whatever was not synced."""
+
+    kind = "power loss"
+
+    def __init__(self, nodes: Sequence[Node], kind: str = kind) -> None:
+        self.kind = kind
+        self.targets = tuple(node.id for node in nodes)
+        self._nodes = nodes
+        self._lost_bytes = 0
+
+    async def inject(self) -> None:
+        await asyncio.gather(*(node.kill() for node in self._nodes))
+        for node in self._nodes:
+            if node.disk is not None:
+                self._lost_bytes += await asyncio.to_thread(node.disk.lose_power)
+
+    async def heal(self) -> str:
+        for node in self._nodes:
+            await node.start()
+        return f"{self._lost_bytes:,} bytes that were not synced are gone" if self._lost_bytes else ""
 
 
 class WipedDisk:
@@ -88,7 +112,7 @@ class BitFlip:
         self._node = node
         self._rng = rng
         self._where = ""
-        self._log_from = 0
+        self._found = ""
 
     async def inject(self) -> None:
         if not await self._cluster.until_whole():
@@ -99,7 +123,7 @@ class BitFlip:
         self._where = flip_a_bit(
             self._rng.choice(self._rng.choice([each for each in found if each])), self._rng
         )
-        self._log_from = self._node.log_size_bytes
+        self._found = await asyncio.to_thread(_fsck_of, self._node.place.data)
         await self._node.start()
 
     async def heal(self) -> str:
@@ -108,16 +132,12 @@ class BitFlip:
             return ""
         refused = await self._node.ended_within(limits.FAIL_STOP_S)
         await self._node.kill()
-        found = "the node refused to start" if refused else await self._fsck()
+        found = f"fsck: {self._found or 'clean'}; the node {'refused to start' if refused else 'started'}"
         await self._node.wipe()
         await self._node.start()
         if not await self._cluster.until_whole():
             raise RuntimeError(f"{self._node.id} does not come back from an empty disk")
         return f"{self._where}: {found}; wiped and back"
-
-    async def _fsck(self) -> str:
-        named = await asyncio.to_thread(_fsck_of, self._node.place.data)
-        return f"it started, and fsck says: {named or 'clean'}"
 
 
 def flip_a_bit(path: Path, rng: random.Random) -> str:
