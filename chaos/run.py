@@ -168,9 +168,8 @@ class Laboratory:
             await asyncio.sleep(limits.SAMPLE_PERIOD_S)
 
     async def _verifier_key(self) -> str:
-        async with aiohttp.ClientSession() as session:
-            async with session.get(f"{self._cluster.endpoints[0]}/v1/ledgers/{LEDGER}") as answer:
-                return str((await answer.json())["verifier_key"])
+        async with aiohttp.request("GET", f"{self._cluster.endpoints[0]}/v1/ledgers/{LEDGER}") as answer:
+            return str((await answer.json())["verifier_key"])
 
     async def _wait(self, stopped: asyncio.Event) -> None:
         deadline_s = time.monotonic() + self._plan.seconds

@@ -57,9 +57,11 @@ class PowerLoss:
         self.targets = tuple(node.id for node in nodes)
         self._nodes = nodes
         self._lost_bytes = 0
+        self._killed: list[str] = []
 
     async def inject(self) -> None:
-        await asyncio.gather(*(node.kill() for node in self._nodes))
+        killed = await asyncio.gather(*(node.kill() for node in self._nodes))
+        self._killed = [node.id for node, ended in zip(self._nodes, killed, strict=True) if ended]
         for node in self._nodes:
             if node.disk is not None:
                 self._lost_bytes += await asyncio.to_thread(node.disk.lose_power)
@@ -67,7 +69,9 @@ class PowerLoss:
     async def heal(self) -> str:
         for node in self._nodes:
             await node.start()
-        return f"{self._lost_bytes:,} bytes that were not synced are gone" if self._lost_bytes else ""
+        if not self._killed:
+            return ""
+        return f"killed {', '.join(self._killed)}; {self._lost_bytes:,} bytes that were not synced are gone"
 
 
 class WipedDisk:
@@ -102,7 +106,7 @@ class WipedDisk:
 
 
 class BitFlip:
-    """One bit of a dead node's files flips. The node must say so, or serve nothing of it; then it is wiped."""
+    """One bit of a dead node's files flips. It must say so, or serve nothing of it; then it is wiped."""
 
     kind = "bit flip"
 

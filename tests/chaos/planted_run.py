@@ -1,5 +1,6 @@
-"""One run of the laboratory with a planted bug: python -m tests.chaos.planted_run BUG FOLDER KINDS SECONDS SEED.
+"""One run of the laboratory with a planted bug, or "none".
 
+Arguments: BUG FOLDER KINDS SECONDS SEED; the kinds of faults with ";" between them.
 Prints the broken promises that it finds, a line each. Its own process, because a run happens in namespaces.
 """
 
@@ -16,7 +17,7 @@ _NODES = 3
 _PLANTED = Path(__file__).with_name("planted")
 
 
-async def main(bug: str, folder: Path, kinds: str, seconds: float, seed: int) -> None:
+def main(bug: str, folder: Path, kinds: str, seconds: float, seed: int) -> None:
     environment = {"PYTHONPATH": str(_PLANTED), "PLANTED_BUG": bug} if bug != "none" else {}
     plan = Plan(
         folder.resolve(),
@@ -28,7 +29,7 @@ async def main(bug: str, folder: Path, kinds: str, seconds: float, seed: int) ->
         environment=environment,
     )
     folder.mkdir(parents=True)
-    result = await run(plan, lambda line: print(line, file=sys.stderr, flush=True))
+    result = asyncio.run(run(plan, lambda line: print(line, file=sys.stderr, flush=True)))
     for anomaly in result.anomalies:
         print(anomaly)
 
@@ -36,4 +37,4 @@ async def main(bug: str, folder: Path, kinds: str, seconds: float, seed: int) ->
 if __name__ == "__main__":
     if not namespaces.inside():
         namespaces.enter("tests.chaos.planted_run")
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], float(sys.argv[4]), int(sys.argv[5])))
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], float(sys.argv[4]), int(sys.argv[5]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,3 +59,12 @@ def test_a_planted_bug_is_found(bug: str, tmp_path: Path) -> None:
 
 def test_without_a_bug_nothing_is_found(tmp_path: Path) -> None:
     assert run("none", tmp_path / "run", "isolate;power loss of all;kill", 30) == []
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="the shim needs gcc")
+def test_every_fault_of_disks_and_operators_takes_effect(tmp_path: Path) -> None:
+    disks = "disk full;disk write fails;disk sync fails;disk slow;disk wiped;bit flip;power loss"
+    operators = "membership change;leadership transfer;rolling restart;certificate rotation"
+    assert run("none", tmp_path / "run", f"{disks};{operators}", 90) == []
+    happened = (tmp_path / "run" / "faults.jsonl").read_text()
+    assert [kind for kind in f"{disks};{operators}".split(";") if f'"{kind}"' not in happened] == []
