@@ -11,7 +11,7 @@ from typing import get_args
 
 from chaos.faults import clocks
 from chaos.faults.disks import BitFlip, FailingDisk, PowerLoss, WipedDisk
-from chaos.faults.fault import Fault, Happened
+from chaos.faults.fault import Fault, Happened, Then
 from chaos.faults.operations import CertificateRotation, MembershipChange, RollingRestart, Transfer
 from chaos.faults.partitions import Loss, Partition, between, bridge, isolated, one_way, ring
 from chaos.faults.processes import Kill, Pause, Restart, zone_lost
@@ -22,6 +22,7 @@ from chaos.lab.node import Node
 _HOLD_S = (0.5, 4.0)
 _CALM_S = (0.5, 3.0)
 _AIM_AT_LEADER = 0.5
+_SECOND_AFTER_S = 1.0
 
 
 class Nemesis:
@@ -50,6 +51,7 @@ class Nemesis:
             "bridge": self._bridge,
             "ring": lambda node: self._partition(ring(list(cluster.nodes)), "ring", node),
             "loss": self._loss,
+            "isolate, then kill": self._isolate_then_kill,
             **self._disks(),
             **self._operations(),
         }
@@ -153,6 +155,11 @@ class Nemesis:
         others = [each for each in self._cluster.nodes if each != node.id]
         half = len(others) // 2
         return self._partition(bridge(node.id, others[:half], others[half:]), "bridge", node)
+
+    def _isolate_then_kill(self, node: Node) -> Fault:
+        """A leader cut off writes what nobody else will have, and dies with it on its disk."""
+        links = isolated(node.id, self._cluster.nodes, clients=False)
+        return Then(self._partition(links, "isolate", node), Kill([node]), _SECOND_AFTER_S)
 
     def _loss(self, node: Node) -> Fault:
         links = isolated(node.id, self._cluster.nodes, clients=False)

@@ -201,7 +201,7 @@ class Laboratory:
             if node.pid is None:
                 what = f"{node.id} ended with {node.exit_code}; see {node.place.log_file}"
                 self.result.anomalies.append(Anomaly("a node ends only when its disk fails", what))
-            if node.log_contains(b"InvariantBroken"):
+            if node.found_contradiction():
                 what = f"{node.id} stopped itself; see {node.place.log_file}"
                 self.result.anomalies.append(Anomaly("no node is ever contradicted", what))
 

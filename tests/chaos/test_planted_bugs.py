@@ -31,7 +31,7 @@ BUGS = {
         ["every pair of checkpoints", "a checkpoint is of what is committed", "every checkpoint served"],
     ),
     "commit_index_not_capped": (
-        "isolate;split",
+        "isolate, then kill",
         ["no node is ever contradicted", "an acknowledged write", "journals are the same", "a node ends"],
     ),
 }
