@@ -10,8 +10,8 @@ from functools import partial
 from typing import get_args
 
 from chaos.faults import clocks
-from chaos.faults.disks import BitFlip, FailingDisk, WipedDisk
-from chaos.faults.fault import Fault, Happened
+from chaos.faults.disks import BitFlip, FailingDisk, PowerLoss, WipedDisk
+from chaos.faults.fault import Fault, Happened, Then
 from chaos.faults.operations import CertificateRotation, MembershipChange, RollingRestart, Transfer
 from chaos.faults.partitions import Loss, Partition, between, bridge, isolated, one_way, ring
 from chaos.faults.processes import Kill, Pause, Restart, zone_lost
@@ -23,6 +23,7 @@ from chaos.schedule import Step
 _HOLD_S = (0.5, 4.0)
 _CALM_S = (0.5, 3.0)
 _AIM_AT_LEADER = 0.5
+_SECOND_AFTER_S = 1.0
 
 
 class Nemesis:
@@ -51,6 +52,7 @@ class Nemesis:
             "bridge": self._bridge,
             "ring": lambda node: self._partition(ring(list(cluster.nodes)), "ring", node),
             "loss": self._loss,
+            "isolate, then kill": self._isolate_then_kill,
             **self._disks(),
             **self._operations(),
         }
@@ -71,6 +73,8 @@ class Nemesis:
         if all(node.disk is not None for node in nodes):
             for mode in get_args(DiskMode)[1:]:
                 makers[f"disk {mode}"] = partial(_failing, mode=mode)
+            makers["power loss"] = lambda node: PowerLoss([node])
+            makers["power loss of all"] = lambda _: PowerLoss(list(nodes), "power loss of all")
         if len(nodes) > 2:
             makers["disk wiped"] = partial(WipedDisk, self._cluster)
             makers["bit flip"] = partial(BitFlip, self._cluster, rng=self._rng)
@@ -99,7 +103,7 @@ class Nemesis:
                 kinds = list(self._kinds)
             kind = kinds.pop(self._rng.randrange(len(kinds)))
             victim = await self._victim()
-            await self._once(self._makers[kind](victim), self._rng.uniform(*_HOLD_S), stopped)
+            await self._once(self._makers[kind](victim), self._rng.uniform(*_HOLD_S))
 
     async def play(self, steps: Sequence[Step], stopped: asyncio.Event) -> None:
         """Each fault at its time; ends with everything healed. Raises ValueError for a kind there is not."""
@@ -111,7 +115,7 @@ class Nemesis:
     async def _step(self, step: Step, stopped: asyncio.Event) -> None:
         if await _waited(stopped, step.at_s):
             return
-        await self._once(self._makers[step.kind](await self._aim(step.target)), step.hold_s, stopped)
+        await self._once(self._makers[step.kind](await self._aim(step.target)), step.hold_s)
 
     async def _aim(self, target: str) -> Node:
         """What `target` of a schedule means now; while nobody leads, any node stands in."""
@@ -131,12 +135,13 @@ class Nemesis:
                 return leader
         return self._rng.choice(list(self._cluster.nodes.values()))
 
-    async def _once(self, fault: Fault, hold_s: float, stopped: asyncio.Event) -> None:
+    async def _once(self, fault: Fault, hold_s: float) -> None:
         began_ns = time.monotonic_ns()
         evidence = ""
         try:
             await fault.inject()
-            await _waited(stopped, hold_s)
+            # To its end, also when the run is over: a fault that is healed at once leaves no trace.
+            await asyncio.sleep(hold_s)
         finally:
             evidence = await fault.heal()
         self._record(
@@ -175,6 +180,11 @@ class Nemesis:
         others = [each for each in self._cluster.nodes if each != node.id]
         half = len(others) // 2
         return self._partition(bridge(node.id, others[:half], others[half:]), "bridge", node)
+
+    def _isolate_then_kill(self, node: Node) -> Fault:
+        """A leader cut off writes what nobody else will have, and dies with it on its disk."""
+        links = isolated(node.id, self._cluster.nodes, clients=False)
+        return Then(self._partition(links, "isolate", node), Kill([node]), _SECOND_AFTER_S)
 
     def _loss(self, node: Node) -> Fault:
         links = isolated(node.id, self._cluster.nodes, clients=False)

@@ -7,7 +7,7 @@ import random
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,8 +51,8 @@ class Plan:
     """What to break and when; None for random faults."""
     kinds: tuple[str, ...] = ()
     """Only these faults; all there are, when empty."""
-    extra_path: str = ""
-    """A directory that every node finds its modules in first: planted bugs, from outside the product."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """For every node, beside the laboratory's own; how tests plant bugs from outside the product."""
 
 
 def planned(plan: Plan, schedule: Schedule) -> Plan:
@@ -91,14 +91,16 @@ async def run(plan: Plan, progress: Callable[[str], None]) -> Run:
     try:
         await lab.start()
         await lab.load()
+        lab.look_for_the_dead()
         collected = await lab.collect()
     except TimeoutError as error:
         if not result.ended_ns:
             raise  # It never got as far as to be judged.
-        result.anomalies.append(Anomaly("a healed cluster recovers", str(error)))
+        result.anomalies.append(Anomaly("a healed cluster serves again", str(error)))
     finally:
         await lab.stop()
     progress("judging")
+    _judge_alone(result)
     if collected is not None:
         _judge(result, collected)
     result.anomalies += check_disks(lab.data, progress)
@@ -161,11 +163,15 @@ def _judge(result: Run, collected: Collected) -> None:
     result.anomalies += check_exports(exports, verifier_key)
     journal = journal_of(next(iter(exports.values())), TABLE)
     result.anomalies += ledger.check(result.history, journal)
+    result.anomalies += checkpoints.check(result.held, result.refuted, next(iter(exports.values())))
+    result.anomalies += bank.check(journal, ACCOUNTS, len(ACCOUNTS) * OPENING_BALANCE)
+
+
+def _judge_alone(result: Run) -> None:
+    """What needs no journal."""
     result.anomalies += registers.check(result.history, timeout_s=limits.SEARCH_TIMEOUT_S)
     result.anomalies += cycles.check(result.history)
-    result.anomalies += checkpoints.check(result.held, result.refuted, next(iter(exports.values())))
     result.anomalies += leaks.check(result.samples)
-    result.anomalies += bank.check(journal, ACCOUNTS, len(ACCOUNTS) * OPENING_BALANCE)
     result.anomalies += [
         Anomaly("every fault takes effect", f"{fault.kind} of {', '.join(fault.targets)} left no trace")
         for fault in result.faults
@@ -204,9 +210,8 @@ class Laboratory:
 
     async def start(self) -> None:
         self._progress(f"starting {self._plan.nodes} nodes in {self._plan.zones} zones")
-        if self._plan.extra_path:
-            for node in self._cluster.nodes.values():
-                node.environment["PYTHONPATH"] = self._plan.extra_path
+        for node in self._cluster.nodes.values():
+            node.environment.update(self._plan.environment)
         await self._cluster.start()
         async with aiohttp.ClientSession() as session:
             for path in (LEDGER, f"{LEDGER}/tables/{TABLE}"):
@@ -260,8 +265,7 @@ class Laboratory:
             await asyncio.sleep(limits.SAMPLE_PERIOD_S)
 
     async def _verifier_key(self) -> str:
-        url = f"{self._cluster.endpoints[0]}/v1/ledgers/{LEDGER}"
-        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        async with aiohttp.request("GET", f"{self._cluster.endpoints[0]}/v1/ledgers/{LEDGER}") as answer:
             return str((await answer.json())["verifier_key"])
 
     async def _wait(self, stopped: asyncio.Event) -> None:
@@ -286,6 +290,17 @@ class Laboratory:
         self.result.faults.append(fault)
         self._faults_file.write(msgspec.json.encode(fault) + b"\n")
         self._progress(f"{fault.kind}: {', '.join(fault.targets)} ({fault.evidence or 'NO EVIDENCE'})")
+
+    def look_for_the_dead(self) -> None:
+        """After everything was healed: a node that is down, or that found itself contradicted, is no fault
+        of ours."""
+        for node in self._cluster.nodes.values():
+            if node.pid is None:
+                what = f"{node.id} ended with {node.exit_code}; see {node.place.log_file}"
+                self.result.anomalies.append(Anomaly("a node ends only when its disk fails", what))
+            if node.found_contradiction():
+                what = f"{node.id} stopped itself; see {node.place.log_file}"
+                self.result.anomalies.append(Anomaly("no node is ever contradicted", what))
 
     async def collect(self) -> Collected:
         """Every node's own export, once all have the same journal; and the ledger's verifier key."""

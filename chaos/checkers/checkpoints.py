@@ -24,7 +24,7 @@ _decode_block = msgspec.json.Decoder(_Block).decode
 
 
 def check(held: Sequence[Held], refuted: Sequence[str], export: Sequence[bytes]) -> list[Anomaly]:
-    """`export`: the lines of one that verifies (replicas.py); `refuted`: what a reader could refute at once."""
+    """`export`: the lines of one that verifies (replicas.py); `refuted`: what a reader refuted at once."""
     found = [Anomaly("every checkpoint served verifies", each) for each in refuted]
     roots = roots_of(export[1:])
     signed: dict[tuple[str, int], Held] = {}
@@ -38,7 +38,7 @@ def check(held: Sequence[Held], refuted: Sequence[str], export: Sequence[bytes])
             what = f"{each.node} served one of {size} blocks; the journal has {len(roots) - 1}"
             found.append(Anomaly("a checkpoint is of what is committed", what))
         elif roots[size] != root:
-            what = f"{each.node} served {root.hex()} for {size} blocks; the journal's root is {roots[size].hex()}"
+            what = f"{each.node} served {root.hex()} for {size} blocks, whose root is {roots[size].hex()}"
             found.append(Anomaly("every pair of checkpoints is consistent", what))
     return found
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from chaos.checkers.anomaly import Anomaly
 from chaos.history import Operation
@@ -49,7 +50,7 @@ def _dependencies(done: Sequence[Operation], written: dict[_Document, dict[int, 
     versions = {document: sorted(writers) for document, writers in written.items()}
     for document, order in versions.items():
         writers = written[document]
-        for before, after in zip(order, order[1:], strict=False):
+        for before, after in pairwise(order):
             edges[writers[before]].add(writers[after])
     for number, each in enumerate(done):
         if each.writes:

@@ -65,8 +65,7 @@ class ClockSkew:
         """How far the Date of an answer is from our own clock."""
         url = f"{self._node.http}/livez"
         try:
-            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SEEN_S)) as session:
-                async with session.get(url) as answer:
-                    return parsedate_to_datetime(answer.headers["Date"]).timestamp() - time.time()
+            async with aiohttp.request("GET", url, timeout=aiohttp.ClientTimeout(total=_SEEN_S)) as answer:
+                return parsedate_to_datetime(answer.headers["Date"]).timestamp() - time.time()
         except (aiohttp.ClientError, TimeoutError, KeyError, ValueError):
             return None

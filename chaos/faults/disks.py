@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from chaos import limits
@@ -46,6 +47,33 @@ class FailingDisk:
         return f"{hits} calls failed, and the node {'stopped itself' if stopped else 'GOES ON'}"
 
 
+class PowerLoss:
+    """Nodes die at once, and their disks forget whatever was not synced."""
+
+    kind = "power loss"
+
+    def __init__(self, nodes: Sequence[Node], kind: str = kind) -> None:
+        self.kind = kind
+        self.targets = tuple(node.id for node in nodes)
+        self._nodes = nodes
+        self._lost_bytes = 0
+        self._killed: list[str] = []
+
+    async def inject(self) -> None:
+        killed = await asyncio.gather(*(node.kill() for node in self._nodes))
+        self._killed = [node.id for node, ended in zip(self._nodes, killed, strict=True) if ended]
+        for node in self._nodes:
+            if node.disk is not None:
+                self._lost_bytes += await asyncio.to_thread(node.disk.lose_power)
+
+    async def heal(self) -> str:
+        for node in self._nodes:
+            await node.start()
+        if not self._killed:
+            return ""
+        return f"killed {', '.join(self._killed)}; {self._lost_bytes:,} bytes that were not synced are gone"
+
+
 class WipedDisk:
     """The node dies and gets an empty disk. It must come back by itself, and no promise of it be counted."""
 
@@ -78,7 +106,7 @@ class WipedDisk:
 
 
 class BitFlip:
-    """One bit of a dead node's files flips. The node must say so, or serve nothing of it; then it is wiped."""
+    """One bit of a dead node's files flips. It must say so, or serve nothing of it; then it is wiped."""
 
     kind = "bit flip"
 
@@ -88,7 +116,7 @@ class BitFlip:
         self._node = node
         self._rng = rng
         self._where = ""
-        self._log_from = 0
+        self._found = ""
 
     async def inject(self) -> None:
         if not await self._cluster.until_whole():
@@ -99,7 +127,7 @@ class BitFlip:
         self._where = flip_a_bit(
             self._rng.choice(self._rng.choice([each for each in found if each])), self._rng
         )
-        self._log_from = self._node.log_size_bytes
+        self._found = await asyncio.to_thread(_fsck_of, self._node.place.data)
         await self._node.start()
 
     async def heal(self) -> str:
@@ -108,16 +136,12 @@ class BitFlip:
             return ""
         refused = await self._node.ended_within(limits.FAIL_STOP_S)
         await self._node.kill()
-        found = "the node refused to start" if refused else await self._fsck()
+        found = f"fsck: {self._found or 'clean'}; the node {'refused to start' if refused else 'started'}"
         await self._node.wipe()
         await self._node.start()
         if not await self._cluster.until_whole():
             raise RuntimeError(f"{self._node.id} does not come back from an empty disk")
         return f"{self._where}: {found}; wiped and back"
-
-    async def _fsck(self) -> str:
-        named = await asyncio.to_thread(_fsck_of, self._node.place.data)
-        return f"it started, and fsck says: {named or 'clean'}"
 
 
 def flip_a_bit(path: Path, rng: random.Random) -> str:

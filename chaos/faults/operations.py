@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 from chaos import limits
 from chaos.lab.cluster import CLUSTER, Cluster
@@ -51,16 +52,16 @@ class MembershipChange:
             await self._node.kill()
         return f"{self._node.id}: {', '.join(self._done)}" if self._done[-1:] == ["removed"] else ""
 
-    async def _insist(self, method: str, path: str, body: dict[str, object] | None = None) -> bool:
+    async def _insist(self, method: str, path: str, body: Mapping[str, object] | None = None) -> bool:
         """Until it is done, at whichever node answers; changes may be repeated."""
         deadline_s = time.monotonic() + limits.CHANGE_TIMEOUT_S
         while time.monotonic() < deadline_s:
             for node in self._cluster.nodes.values():
                 if await self._cluster.ask(method, node, path, body) is not None:
                     return True
-            if method == "DELETE" and self.targets[0] not in await self._cluster.members() and self._done:
-                if await self._cluster.whole():
-                    return True
+            # The answer may have been lost: a second request for it is refused, as the id is retired.
+            if method == "DELETE" and await self._cluster.whole():
+                return True
             await asyncio.sleep(limits.POLL_S)
         return False
 

@@ -46,10 +46,10 @@ def inside() -> bool:
     return _INSIDE in os.environ
 
 
-def enter() -> None:
-    """Starts this program again, with the same arguments, inside namespaces of its own. Does not return."""
+def enter(module: str = "chaos") -> None:
+    """Starts `module` again, with the same arguments, inside namespaces of its own. Does not return."""
     environment = {**os.environ, _INSIDE: "1"}
-    again = [sys.executable, "-m", "chaos", *sys.argv[1:]]
+    again = [sys.executable, "-m", module, *sys.argv[1:]]
     script = 'mount -t tmpfs tmpfs /run && ip link set lo up && exec "$@"'
     command = [*_unshare(), "sh", "-c", script, "sh", *again]
     os.execvpe(command[0], command, environment)

@@ -38,6 +38,9 @@ class Place:
         return self.directory / "steled.toml"
 
 
+_DISK_FAILED = (b"IO error", b"No space left")
+
+
 class Node:
     """Starts `steled serve` with the settings in its config file, and does to it what zones do."""
 
@@ -106,6 +109,14 @@ class Node:
         with self.place.log_file.open("rb") as log:
             log.seek(start)
             return words in log.read()
+
+    def found_contradiction(self) -> bool:
+        """Whether it ever stopped because an invariant broke, other than by a disk that failed."""
+        with self.place.log_file.open("rb") as log:
+            return any(
+                b"InvariantBroken:" in line and not any(words in line for words in _DISK_FAILED)
+                for line in log
+            )
 
     @property
     def log_size_bytes(self) -> int:

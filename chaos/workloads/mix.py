@@ -12,6 +12,7 @@ from chaos.workloads.client import Client
 
 ACCOUNTS = tuple(f"account-{number}" for number in range(8))
 OPENING_BALANCE = 100
+_READERS_ONE_IN = 3
 
 
 class Mix:
@@ -45,6 +46,10 @@ class Mix:
             self._delete,
             self._transfer,
         ]
+        if client.number % _READERS_ONE_IN == 0:
+            # A client that writes soon waits for a node that is cut off. Only one that never does goes on
+            # asking it, and so sees what a leader that is none any more still shows.
+            acts = [self._get]
         while not stopped.is_set():
             await self._rng.choice(acts)(client)
 

@@ -4,6 +4,7 @@ the journal only grew from one of them to the next."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -43,10 +44,9 @@ class Verifier:
         timeout = aiohttp.ClientTimeout(total=limits.ATTEMPT_TIMEOUT_S)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while not stopped.is_set():
-                try:
+                # A node that does not answer says nothing wrong.
+                with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
                     await self._once(session)
-                except (aiohttp.ClientError, TimeoutError, OSError):
-                    pass  # A node that does not answer says nothing wrong.
                 await asyncio.sleep(limits.VERIFY_PERIOD_S)
 
     async def _once(self, session: aiohttp.ClientSession) -> None:

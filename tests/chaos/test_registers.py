@@ -62,14 +62,16 @@ def test_every_small_history(count: int) -> None:
     )
     histories = (steps for each in times for steps in itertools.product(*map(every_step, each)))
     right, wrong = judged(histories)
-    assert right and wrong
+    assert right
+    assert wrong
 
 
 def test_random_histories_of_six() -> None:
     random = Random(7)
     steps = [step for times in INTERVALS for step in every_step(times)]
     right, wrong = judged([random.sample(steps, 5) for _ in range(1_500)])
-    assert right > 20 and wrong > 100
+    assert right > 20
+    assert wrong > 100
 
 
 def operation(
