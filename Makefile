@@ -13,11 +13,13 @@ PORT ?= 7400
 WORKERS ?= 2
 # Seeds that `make simulate` plays, first..last.
 SEEDS ?= 0..9999
+# What `make chaos` passes on, for example CHAOS="--minutes 60 --seed 7" or CHAOS="--scenario zone-lost".
+CHAOS ?= --minutes 3
 # What `make bench` passes on, for example BENCH="--quick".
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow simulate check format bench lock clean
+.PHONY: help setup run test test-slow simulate chaos check format bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +47,9 @@ test-slow: $(STAMP)  ## run the slow tests: crashes, fuzzing, real data
 
 simulate: $(STAMP)  ## play whole clusters under faults, a seed a history
 	$(BIN)/python -m chaos simulate --seeds $(SEEDS) --jobs $(WORKERS)
+
+chaos: $(STAMP)  ## break real nodes in simulated zones for three minutes
+	$(BIN)/python -m chaos run $(CHAOS)
 
 check: $(STAMP)  ## formatting, lint, types and import rules
 	$(BIN)/ruff format --check .

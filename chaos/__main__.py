@@ -7,13 +7,16 @@ import sys
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
+import msgspec
 from cyclopts import App, Parameter, validators
 
-from chaos import limits
+from chaos import limits, report
 from chaos.lab import namespaces
-from chaos.run import Plan, run
+from chaos.run import Plan, planned, run
+from chaos.schedule import ScheduleInvalid, find
+from chaos.shrink import shrink
 from chaos.simulation import seeds as simulated
 from chaos.simulation.seeds import Size, nodes_of, parse_seeds
 from chaos.simulation.world import play
@@ -76,6 +79,8 @@ def run_lab(
     nodes: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=limits.NODES_MAX))] = 5,
     zones: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=limits.ZONES_MAX))] = 3,
     clients: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=limits.CLIENTS_MAX))] = 12,
+    scenario: str | None = None,
+    network: Literal["auto", "namespaces", "proxies"] = "auto",
     out: Path | None = None,
 ) -> int:
     """Start real nodes in simulated zones, load them, break them, and judge what their clients saw.
@@ -89,22 +94,81 @@ def run_lab(
     nodes: how many nodes
     zones: over how many availability zones they are spread
     clients: how many clients ask at once
+    scenario: a TOML file, or the name of one in chaos/schedules; it says what happens when, and the sizes
+    network: namespaces, proxies where those are not allowed, or auto: whichever works
     out: a new folder for everything that the run leaves; by default under var/chaos
     """
-    why_not = namespaces.available()
-    if why_not is not None:
-        print(f"network namespaces cannot be made here: {why_not}", file=sys.stderr)
+    try:
+        schedule = None if scenario is None else find(scenario)
+    except ScheduleInvalid as error:
+        print(error, file=sys.stderr)
         return 2
-    if not namespaces.inside():
-        namespaces.enter()
+    if network != "proxies" and not namespaces.inside():
+        why_not = namespaces.available()
+        if why_not is None:
+            namespaces.enter()
+        print(f"network namespaces cannot be made here: {why_not}", file=sys.stderr)
+        if network == "namespaces":
+            return 2
+        print("TCP proxies stand in for them", file=sys.stderr)
     chosen = random.SystemRandom().randrange(1 << 32) if seed is None else seed
     folder = out or Path("var/chaos") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{chosen}"
     folder.mkdir(parents=True)
     print(f"seed {chosen}, everything in {folder}", flush=True)
     plan = Plan(folder.resolve(), chosen, minutes * 60, nodes, zones, clients)
+    if schedule is not None:
+        plan = planned(plan, schedule)
     result = asyncio.run(run(plan, lambda line: print(line, flush=True)))
     print(summary(result))
+    print(f"report: {folder / 'report.html'}")
     return 1 if result.anomalies else 0
+
+
+@app.command(name="available")
+def is_available() -> int:
+    """Tell whether `run` can work on this machine; if not, end with status 1 and say why."""
+    why_not = namespaces.available()
+    print("network namespaces can be made here" if why_not is None else why_not)
+    return 0 if why_not is None else 1
+
+
+@app.command(name="shrink")
+def shrink_run(
+    folder: Path, *, tries: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=100))] = 12
+) -> int:
+    """Look for fewer faults that still break a promise, by running again with some left out.
+
+    Writes the shortest schedule that failed into shrunk.toml of the folder, and every try beneath it. Real
+    processes do not repeat exactly: a try that passes proves little, one that fails a lot.
+
+    Parameters
+    ----------
+    folder: of a run that found an anomaly
+    tries: at most so many runs
+    """
+    try:
+        found = shrink(folder, tries, lambda line: print(line, flush=True))
+    except (OSError, msgspec.MsgspecError, ScheduleInvalid) as error:
+        print(f"{folder}: {error}", file=sys.stderr)
+        return 2
+    print("no try broke a promise" if found is None else f"python -m chaos run --scenario {found}")
+    return 0 if found is not None else 1
+
+
+@app.command(name="report")
+def report_again(folder: Path) -> int:
+    """Make report.html of a run's folder anew.
+
+    Parameters
+    ----------
+    folder: what `run` wrote its files into
+    """
+    try:
+        print(report.write(folder))
+    except (OSError, msgspec.MsgspecError) as error:
+        print(f"{folder}: not the folder of a run that ended: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def _replay(seed: int, nodes: Size, transcript: Path | None) -> int:

@@ -47,6 +47,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     seq: int | None = None
     version: int | None = None
     data: dict[str, object] | None = None
+    over: dict[str, object] | None = None
+    """Of a compare-and-set: the document that it was to replace."""
     attempts: Annotated[int, Meta(ge=1)] = 1
     error: str = ""
 

@@ -25,3 +25,26 @@ KEYS_MAX = 1_000
 
 PROGRESS_PERIOD_S = 10.0
 MINUTES_MAX = 24 * 60
+
+OBSERVE_PERIOD_S = 0.2
+OBSERVE_TIMEOUT_S = 0.7
+"""How often each node is asked what it is, and when it counts as silent."""
+
+ADMINISTRATION_TIMEOUT_S = 5.0
+"""One request of a fault to the cluster's own API, such as a change of the membership."""
+
+CHANGE_TIMEOUT_S = 30.0
+"""Such a request with all its repetitions, and a new member's catching up."""
+
+FAIL_STOP_S = 5.0
+"""How long a node may take to end after its disk failed, or to refuse one that is rotten."""
+
+SEARCH_TIMEOUT_S = 60.0
+"""For the search for linear orders, over all registers."""
+
+VERIFY_PERIOD_S = 0.2
+CHECKPOINTS_HELD_MAX = 500_000
+"""A verifying reader looks so often, and holds on to at most so many checkpoints."""
+
+SAMPLE_PERIOD_S = 1.0
+"""How often the processes' descriptors and memory are looked at."""

@@ -5,17 +5,25 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import get_args
 
-from chaos.faults.fault import Fault, Happened
+from chaos.faults import clocks
+from chaos.faults.disks import BitFlip, FailingDisk, PowerLoss, WipedDisk
+from chaos.faults.fault import Fault, Happened, Then
+from chaos.faults.operations import CertificateRotation, MembershipChange, RollingRestart, Transfer
 from chaos.faults.partitions import Loss, Partition, between, bridge, isolated, one_way, ring
 from chaos.faults.processes import Kill, Pause, Restart, zone_lost
 from chaos.lab.cluster import Cluster
+from chaos.lab.disk import DiskMode
 from chaos.lab.node import Node
+from chaos.schedule import Step
 
 _HOLD_S = (0.5, 4.0)
 _CALM_S = (0.5, 3.0)
 _AIM_AT_LEADER = 0.5
+_SECOND_AFTER_S = 1.0
 
 
 class Nemesis:
@@ -44,17 +52,81 @@ class Nemesis:
             "bridge": self._bridge,
             "ring": lambda node: self._partition(ring(list(cluster.nodes)), "ring", node),
             "loss": self._loss,
+            "isolate, then kill": self._isolate_then_kill,
+            **self._disks(),
+            **self._operations(),
         }
+        self._kinds = list(self._makers)
+
+    def only(self, kinds: Sequence[str]) -> None:
+        """Chooses among these from now on. Raises ValueError when one is unknown, or cannot be made here."""
+        unknown = [kind for kind in kinds if kind not in self._makers]
+        if unknown:
+            raise ValueError(
+                f"no such faults here: {', '.join(unknown)}; there are {', '.join(self._makers)}"
+            )
+        self._kinds = list(kinds)
+
+    def _disks(self) -> dict[str, Callable[[Node], Fault]]:
+        makers: dict[str, Callable[[Node], Fault]] = {}
+        nodes = self._cluster.nodes.values()
+        if all(node.disk is not None for node in nodes):
+            for mode in get_args(DiskMode)[1:]:
+                makers[f"disk {mode}"] = partial(_failing, mode=mode)
+            makers["power loss"] = lambda node: PowerLoss([node])
+            makers["power loss of all"] = lambda _: PowerLoss(list(nodes), "power loss of all")
+        if len(nodes) > 2:
+            makers["disk wiped"] = partial(WipedDisk, self._cluster)
+            makers["bit flip"] = partial(BitFlip, self._cluster, rng=self._rng)
+        return makers
+
+    def _operations(self) -> dict[str, Callable[[Node], Fault]]:
+        makers: dict[str, Callable[[Node], Fault]] = {
+            "membership change": lambda _: MembershipChange(self._cluster),
+            "leadership transfer": lambda _: Transfer(self._cluster),
+            "rolling restart": lambda _: RollingRestart(self._cluster),
+            "certificate rotation": partial(CertificateRotation, self._cluster),
+        }
+        faketime = clocks.library()
+        if faketime is not None:
+            makers["clock skew"] = lambda node: clocks.ClockSkew(
+                node, faketime, self._rng.choice((-3600, -60, 60, 3600))
+            )
+        return makers
 
     async def run(self, stopped: asyncio.Event) -> None:
         """Until `stopped`; ends with everything healed."""
-        kinds = list(self._makers)
+        kinds = list(self._kinds)
         while not await _waited(stopped, self._rng.uniform(*_CALM_S)):
             # Every kind in turn, in a random order, so that a short run sees many of them.
             if not kinds:
-                kinds = list(self._makers)
+                kinds = list(self._kinds)
             kind = kinds.pop(self._rng.randrange(len(kinds)))
-            await self._once(self._makers[kind](await self._victim()), stopped)
+            victim = await self._victim()
+            await self._once(self._makers[kind](victim), self._rng.uniform(*_HOLD_S))
+
+    async def play(self, steps: Sequence[Step], stopped: asyncio.Event) -> None:
+        """Each fault at its time; ends with everything healed. Raises ValueError for a kind there is not."""
+        self.only([step.kind for step in steps])
+        async with asyncio.TaskGroup() as tasks:
+            for step in steps:
+                tasks.create_task(self._step(step, stopped))
+
+    async def _step(self, step: Step, stopped: asyncio.Event) -> None:
+        if await _waited(stopped, step.at_s):
+            return
+        await self._once(self._makers[step.kind](await self._aim(step.target)), step.hold_s)
+
+    async def _aim(self, target: str) -> Node:
+        """What `target` of a schedule means now; while nobody leads, any node stands in."""
+        nodes = self._cluster.nodes
+        leader = await self._cluster.leader() if target in ("leader", "follower") else None
+        if target == "leader" and leader is not None:
+            return leader
+        if target in nodes:
+            return nodes[target]
+        fitting = [node for node in nodes.values() if node.zone == target or (leader and node is not leader)]
+        return self._rng.choice(fitting or list(nodes.values()))
 
     async def _victim(self) -> Node:
         if self._rng.random() < _AIM_AT_LEADER:
@@ -63,12 +135,13 @@ class Nemesis:
                 return leader
         return self._rng.choice(list(self._cluster.nodes.values()))
 
-    async def _once(self, fault: Fault, stopped: asyncio.Event) -> None:
+    async def _once(self, fault: Fault, hold_s: float) -> None:
         began_ns = time.monotonic_ns()
         evidence = ""
         try:
             await fault.inject()
-            await _waited(stopped, self._rng.uniform(*_HOLD_S))
+            # To its end, also when the run is over: a fault that is healed at once leaves no trace.
+            await asyncio.sleep(hold_s)
         finally:
             evidence = await fault.heal()
         self._record(
@@ -108,9 +181,20 @@ class Nemesis:
         half = len(others) // 2
         return self._partition(bridge(node.id, others[:half], others[half:]), "bridge", node)
 
+    def _isolate_then_kill(self, node: Node) -> Fault:
+        """A leader cut off writes what nobody else will have, and dies with it on its disk."""
+        links = isolated(node.id, self._cluster.nodes, clients=False)
+        return Then(self._partition(links, "isolate", node), Kill([node]), _SECOND_AFTER_S)
+
     def _loss(self, node: Node) -> Fault:
         links = isolated(node.id, self._cluster.nodes, clients=False)
         return Loss(self._cluster.network, links, self._rng.choice((5, 15, 30)), [node.id])
+
+
+def _failing(node: Node, mode: DiskMode) -> Fault:
+    if node.disk is None:
+        raise RuntimeError(f"{node.id} has no shim before its disk")
+    return FailingDisk(node, node.disk, mode)
 
 
 async def _waited(stopped: asyncio.Event, seconds: float) -> bool:

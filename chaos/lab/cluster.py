@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from chaos import limits
+from chaos.lab import disk
 from chaos.lab.network import Network
 from chaos.lab.node import Node, Place
 from node import certificates
@@ -38,23 +39,42 @@ class Cluster:
         folder.mkdir(parents=True, exist_ok=True)
         self._log_key = folder / "log-key.pem"
         create_log_key(self._log_key)
-        self._certificates = folder / "certificates"
-        certificates.create(self._certificates, CLUSTER, list(zones), _CERTIFICATE_DAYS)
-        peers = [self._peer(node_id) for node_id in zones]
+        self.certificates = folder / "certificates"
+        certificates.create(self.certificates, CLUSTER, list(zones), _CERTIFICATE_DAYS)
         self.nodes = {
             node_id: Node(
-                Place(node_id, zone, folder / node_id), network, self._settings(node_id, zone, peers)
+                Place(node_id, zone, folder / node_id), network, self._settings(node_id, zone, zones)
             )
             for node_id, zone in zones.items()
         }
+        self._joined: list[Node] = []
+        self._shim = disk.build(folder)
+        for node in self.nodes.values():
+            self._use_shim(node)
 
-    def _peer(self, node_id: str) -> str:
-        address = self.network.address(node_id)
+    def _use_shim(self, node: Node) -> None:
+        if self._shim is not None:
+            node.use_disk(self._shim)
+
+    async def spare(self) -> Node:
+        """A node more, not started, that waits to be added; never one of `nodes`. Its id is new."""
+        node_id = f"n{len(self.nodes) + len(self._joined)}"
+        zone = sorted(set(self.zones.values()))[len(self._joined) % len(set(self.zones.values()))]
+        await self.network.add(node_id, zone)
+        certificates.create(self.certificates, CLUSTER, [node_id], _CERTIFICATE_DAYS)
+        settings = {**self._settings(node_id, zone, self.nodes), "join": True}
+        node = Node(Place(node_id, zone, self.folder / node_id), self.network, settings)
+        self._use_shim(node)
+        self._joined.append(node)
+        return node
+
+    def _peer(self, source: str, node_id: str) -> str:
+        address = self.network.dial(source, node_id)
         raft, http = f"{address}:{limits.RAFT_PORT}", f"http://{address}:{limits.HTTP_PORT}"
         return f"{node_id},{self.zones[node_id]},{raft},{http}"
 
-    def _settings(self, node_id: str, zone: str, peers: Sequence[str]) -> dict[str, object]:
-        files = certificates.credential_files(self._certificates, node_id)
+    def _settings(self, node_id: str, zone: str, peers: Iterable[str]) -> dict[str, object]:
+        files = certificates.credential_files(self.certificates, node_id)
         address = self.network.address(node_id)
         return {
             "node_id": node_id,
@@ -66,7 +86,7 @@ class Cluster:
             "http_port": limits.HTTP_PORT,
             "raft_host": address,
             "raft_port": limits.RAFT_PORT,
-            "peers": list(peers),
+            "peers": [self._peer(node_id, each) for each in peers],
             "raft_ca_file": str(files.authority),
             "raft_certificate_file": str(files.certificate),
             "raft_key_file": str(files.key),
@@ -83,10 +103,13 @@ class Cluster:
 
     async def stop(self) -> None:
         """Ends every process that was started; none is left behind, whatever happened."""
-        for node in self.nodes.values():
+        every = [*self.nodes.values(), *self._joined]
+        for node in every:
             node.resume()
-        await asyncio.gather(*(node.terminate() for node in self.nodes.values()), return_exceptions=True)
-        await asyncio.gather(*(node.kill() for node in self.nodes.values()))
+            if node.disk is not None:
+                node.disk.set("none")
+        await asyncio.gather(*(node.terminate() for node in every), return_exceptions=True)
+        await asyncio.gather(*(node.kill() for node in every))
         await self.network.stop()
 
     @property
@@ -112,6 +135,46 @@ class Cluster:
                 async with session.get(f"{self.nodes[node_id].http}/v1/cluster") as answer:
                     status: dict[str, Any] = await answer.json()
                     return status
+            except (aiohttp.ClientError, TimeoutError):
+                return None
+
+    async def members(self) -> dict[str, dict[str, Any]]:
+        """The members as a confirmed leader sees them; empty when there is none."""
+        for node in self.nodes.values():
+            found = await self.ask("GET", node, "/v1/cluster?consistency=strong")
+            if found is not None:
+                return {each["id"]: each for each in found["members"]}
+        return {}
+
+    async def whole(self) -> bool:
+        """Whether every node is a voter that has the whole log, and nobody else is a member."""
+        members = await self.members()
+        return set(members) == set(self.nodes) and all(
+            each["voter"] and each["healthy"] and each.get("caught_up", True) for each in members.values()
+        )
+
+    async def until_whole(self) -> bool:
+        """Waits for `whole` and returns whether it came in time."""
+        try:
+            async with asyncio.timeout(limits.CONVERGE_TIMEOUT_S):
+                while not await self.whole():
+                    await asyncio.sleep(limits.POLL_S)
+        except TimeoutError:
+            return False
+        return True
+
+    async def ask(
+        self, method: str, node: Node, path: str, body: Mapping[str, object] | None = None
+    ) -> dict[str, Any] | None:
+        """The JSON answer of one node's API, {} when it has none; None when it fails or refuses."""
+        timeout = aiohttp.ClientTimeout(total=limits.ADMINISTRATION_TIMEOUT_S)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            try:
+                async with session.request(method, f"{node.http}{path}", json=body) as answer:
+                    if answer.status >= 400:
+                        return None
+                    found: dict[str, Any] = {} if answer.status == 204 else await answer.json()
+                    return found
             except (aiohttp.ClientError, TimeoutError):
                 return None
 

@@ -30,7 +30,8 @@ def _unshare() -> list[str]:
 
 
 def available() -> str | None:
-    """None when namespaces can be made here, else why not."""
+    """None when namespaces can be made here, else why not. Puts the folders of ip and nft on the PATH."""
+    os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
     if missing:
         return f"not installed: {', '.join(missing)}"
@@ -45,10 +46,10 @@ def inside() -> bool:
     return _INSIDE in os.environ
 
 
-def enter() -> None:
-    """Starts this program again, with the same arguments, inside namespaces of its own. Does not return."""
+def enter(module: str = "chaos") -> None:
+    """Starts `module` again, with the same arguments, inside namespaces of its own. Does not return."""
     environment = {**os.environ, _INSIDE: "1"}
-    again = [sys.executable, "-m", "chaos", *sys.argv[1:]]
+    again = [sys.executable, "-m", module, *sys.argv[1:]]
     script = 'mount -t tmpfs tmpfs /run && ip link set lo up && exec "$@"'
     command = [*_unshare(), "sh", "-c", script, "sh", *again]
     os.execvpe(command[0], command, environment)
@@ -61,11 +62,10 @@ class Namespaces:
         if not inside():
             raise RuntimeError("call enter() first: the machine's own network is not ours to change")
         self._nodes = list(zones)
-        names = sorted(set(zones.values()))
-        self._addresses = {
-            node_id: f"10.77.{names.index(zone) + 1}.{number + 1}"
-            for number, (node_id, zone) in enumerate(zones.items())
-        }
+        self._zones = sorted(set(zones.values()))
+        self._addresses: dict[str, str] = {}
+        for node_id, zone in zones.items():
+            self._give_address(node_id, zone)
         self._blocked: tuple[Link, ...] = ()
         self._lossy: tuple[tuple[Link, int], ...] = ()
 
@@ -76,6 +76,13 @@ class Namespaces:
         for node_id in self._nodes:
             await self._connect(node_id)
         await self._write_rules()
+
+    def _give_address(self, node_id: str, zone: str) -> None:
+        self._addresses[node_id] = f"10.77.{self._zones.index(zone) + 1}.{len(self._addresses) + 1}"
+
+    async def add(self, node_id: str, zone: str) -> None:
+        self._give_address(node_id, zone)
+        await self._connect(node_id)
 
     async def _connect(self, node_id: str) -> None:
         outside = _interface(node_id)
@@ -92,6 +99,9 @@ class Namespaces:
 
     def address(self, node_id: str) -> str:
         return self._addresses[node_id]
+
+    def dial(self, source: str, target: str) -> str:
+        return self.address(target)
 
     def command(self, node_id: str, command: list[str]) -> list[str]:
         return ["ip", "netns", "exec", node_id, *command]

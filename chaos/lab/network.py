@@ -1,4 +1,4 @@
-"""What the laboratory asks of a network between zones; `namespaces.py` is one, of Linux namespaces."""
+"""What the laboratory asks of a network between zones; `namespaces.py` and `proxies.py` are two."""
 
 from __future__ import annotations
 
@@ -20,8 +20,16 @@ class Network(Protocol):
         """Leaves nothing behind. Safe to call twice."""
         ...
 
+    async def add(self, node_id: str, zone: str) -> None:
+        """One node more, in a zone that there is."""
+        ...
+
     def address(self, node_id: str) -> str:
-        """Where a node's servers listen, as everybody reaches it."""
+        """Where a node's servers listen."""
+        ...
+
+    def dial(self, source: str, target: str) -> str:
+        """Where `source`, a node or CLIENTS, reaches the servers of `target`."""
         ...
 
     def command(self, node_id: str, command: list[str]) -> list[str]:
@@ -37,5 +45,5 @@ class Network(Protocol):
         ...
 
     async def dropped(self) -> int:
-        """Packets dropped since the last change: the evidence that a fault took effect."""
+        """Packets dropped, or held back, since the last change: the evidence that a fault took effect."""
         ...

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chaos import limits
-from chaos.lab.network import Network
+from chaos.lab.disk import Disk
+from chaos.lab.network import CLIENTS, Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,9 @@ class Place:
         return self.directory / "steled.toml"
 
 
+_DISK_FAILED = (b"IO error", b"No space left")
+
+
 class Node:
     """Starts `steled serve` with the settings in its config file, and does to it what zones do."""
 
@@ -45,6 +49,9 @@ class Node:
         self.id = place.id
         self.zone = place.zone
         self.starts = 0
+        self.environment: dict[str, str] = {}
+        """Beside the laboratory's own, for the next start: shims and what they read."""
+        self.disk: Disk | None = None
         self._network = network
         self._process: asyncio.subprocess.Process | None = None
         place.directory.mkdir(parents=True, exist_ok=True)
@@ -54,7 +61,7 @@ class Node:
 
     @property
     def http(self) -> str:
-        return f"http://{self._network.address(self.id)}:{limits.HTTP_PORT}"
+        return f"http://{self._network.dial(CLIENTS, self.id)}:{limits.HTTP_PORT}"
 
     @property
     def pid(self) -> int | None:
@@ -73,9 +80,16 @@ class Node:
             return
         command = [sys.executable, "-m", "node.main", "serve", "--config", str(self.place.config_file)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("STELED_")}
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [path for path in (self.environment.get("PYTHONPATH", ""), *sys.path) if path]
+        )
+        # Only for the node: `ip netns exec` would load a shim, too.
+        own = [f"{name}={value}" for name, value in self.environment.items() if name != "PYTHONPATH"]
+        command = ["env", *own, *command]
         with self.place.log_file.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
+                # However the laboratory ends, by kill -9 too, its nodes end with it.
+                *("setpriv", "--pdeathsig", "KILL"),
                 *self._network.command(self.id, command),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -84,6 +98,29 @@ class Node:
                 env=environment,
             )
         self.starts += 1
+
+    def use_disk(self, library: Path) -> None:
+        """Puts the shim between this node and its data, from its next start on."""
+        self.disk = Disk(library, self.place.directory / "disk.control", self.place.data)
+        self.environment.update(self.disk.environment)
+
+    def log_contains(self, words: bytes, start: int = 0) -> bool:
+        """Whether its log says so from byte `start` on."""
+        with self.place.log_file.open("rb") as log:
+            log.seek(start)
+            return words in log.read()
+
+    def found_contradiction(self) -> bool:
+        """Whether it ever stopped because an invariant broke, other than by a disk that failed."""
+        with self.place.log_file.open("rb") as log:
+            return any(
+                b"InvariantBroken:" in line and not any(words in line for words in _DISK_FAILED)
+                for line in log
+            )
+
+    @property
+    def log_size_bytes(self) -> int:
+        return self.place.log_file.stat().st_size if self.place.log_file.exists() else 0
 
     def _signal(self, number: signal.Signals) -> bool:
         """Whether there was a process to take it."""
@@ -111,6 +148,15 @@ class Node:
         except TimeoutError:
             await self.kill()
             raise
+
+    async def ended_within(self, timeout_s: float) -> bool:
+        """Whether the process ends by itself within `timeout_s`, or has ended."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._ended()
+        except TimeoutError:
+            return False
+        return True
 
     async def _ended(self) -> None:
         if self._process is not None:

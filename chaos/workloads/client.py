@@ -82,11 +82,13 @@ class Client:
         self._endpoint = rng.choice(self._endpoints)
         self._record = record
 
-    async def put(self, key: str, data: dict[str, object], *, version: int | None = None) -> Operation:
-        """Writes a document; with `version`, only over that one."""
-        headers = {} if version is None else {"If-Match": f'"{version}"'}
+    async def put(self, key: str, data: dict[str, object], *, over: Operation | None = None) -> Operation:
+        """Writes a document; with `over`, a read of it, only if it is still what that showed."""
+        headers = {} if over is None else {"If-Match": f'"{over.version}"'}
         path = f"/tables/{TABLE}/documents/{key}"
-        return await self._write("put", (Write(TABLE, key, data),), "PUT", path, data, headers)
+        writes = (Write(TABLE, key, data),)
+        shown = None if over is None else over.data
+        return await self._write("put", writes, "PUT", path, data, headers, over=shown)
 
     async def delete(self, key: str) -> Operation:
         path = f"/tables/{TABLE}/documents/{key}"
@@ -131,6 +133,7 @@ class Client:
         path: str,
         body: object,
         headers: dict[str, str],
+        over: dict[str, object] | None = None,
     ) -> Operation:
         invoked_ns = time.monotonic_ns()
         # The same key with every attempt: the ledger promises one revision, whatever got lost.
@@ -145,7 +148,13 @@ class Client:
                 for write, version in zip(writes, versions, strict=True)
             )
         return self._ended(
-            answer, kind=kind, outcome=answer.outcome, writes=writes, seq=seq, invoked_ns=invoked_ns
+            answer,
+            kind=kind,
+            outcome=answer.outcome,
+            writes=writes,
+            seq=seq,
+            over=over,
+            invoked_ns=invoked_ns,
         )
 
     def _ended(self, answer: Answer, **members: Any) -> Operation:

@@ -7,18 +7,22 @@ import itertools
 import random
 from collections.abc import Awaitable, Callable
 
+from chaos.checkers.registers import CLIENTS_A_KEY_MAX
 from chaos.workloads.client import Client
 
 ACCOUNTS = tuple(f"account-{number}" for number in range(8))
 OPENING_BALANCE = 100
+_READERS_ONE_IN = 3
 
 
 class Mix:
     """Closed loops over a few documents that many want. Every document written is unique."""
 
-    def __init__(self, rng: random.Random, registers: int = 16) -> None:
+    def __init__(self, rng: random.Random, clients: int, registers: int = 16) -> None:
         self._rng = rng
-        self._registers = [f"register-{number}" for number in range(registers)]
+        # Few enough clients on each register for the search of checkers/registers.py.
+        self._groups = -(-clients // CLIENTS_A_KEY_MAX)
+        self._registers = [f"register-{number}" for number in range(max(registers, self._groups))]
         self._count = itertools.count(1)
 
     async def open_accounts(self, client: Client) -> None:
@@ -42,26 +46,30 @@ class Mix:
             self._delete,
             self._transfer,
         ]
+        if client.number % _READERS_ONE_IN == 0:
+            # A client that writes soon waits for a node that is cut off. Only one that never does goes on
+            # asking it, and so sees what a leader that is none any more still shows.
+            acts = [self._get]
         while not stopped.is_set():
             await self._rng.choice(acts)(client)
 
-    def _register(self) -> str:
-        return self._rng.choice(self._registers)
+    def _register(self, client: Client) -> str:
+        return self._rng.choice(self._registers[client.number % self._groups :: self._groups])
 
     async def _put(self, client: Client) -> None:
-        await client.put(self._register(), self._document())
+        await client.put(self._register(client), self._document())
 
     async def _get(self, client: Client) -> None:
-        await client.get(self._rng.choice([self._register(), *self._rng.sample(ACCOUNTS, 1)]))
+        await client.get(self._rng.choice([self._register(client), *self._rng.sample(ACCOUNTS, 1)]))
 
     async def _compare_and_set(self, client: Client) -> None:
-        key = self._register()
+        key = self._register(client)
         shown = await client.get(key)
         if shown.outcome == "ok" and shown.version is not None and shown.data is not None:
-            await client.put(key, self._document(), version=shown.version)
+            await client.put(key, self._document(), over=shown)
 
     async def _delete(self, client: Client) -> None:
-        await client.delete(self._register())
+        await client.delete(self._register(client))
 
     async def _transfer(self, client: Client) -> None:
         payer, payee = self._rng.sample(ACCOUNTS, 2)

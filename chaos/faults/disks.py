@@ -1,0 +1,162 @@
+"""Faults of disks: full, failing, slow, wiped, and rotten."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from chaos import limits
+from chaos.lab.cluster import Cluster
+from chaos.lab.disk import Disk, DiskMode
+from chaos.lab.node import Node
+from storage import fsck
+from storage.errors import StorageError
+
+_SLOW_S = 0.02
+_FILES = ("*.sst", "*.log", "MANIFEST-*")
+"""RocksDB's tables, its journal, and its list of tables: in a random one of these sorts a bit flips."""
+
+
+class FailingDisk:
+    """The disk of a running node fails in one way; heal mends it and starts the node again if it stopped.
+
+    A node that was told of a failed write or sync must end and never go on: what is on its disk is unknown.
+    """
+
+    def __init__(self, node: Node, disk: Disk, mode: DiskMode) -> None:
+        self.kind = f"disk {mode}"
+        self.targets = (node.id,)
+        self._node = node
+        self._disk = disk
+        self._mode = mode
+
+    async def inject(self) -> None:
+        self._disk.set(self._mode, delay_s=_SLOW_S if self._mode == "slow" else 0.0)
+
+    async def heal(self) -> str:
+        hits = self._disk.hits
+        stopped = hits > 0 and self._mode != "slow" and await self._node.ended_within(limits.FAIL_STOP_S)
+        self._disk.set("none")
+        await self._node.start()
+        if not hits:
+            return ""
+        if self._mode == "slow":
+            return f"{hits} calls delayed by {_SLOW_S * 1e3:.0f} ms"
+        return f"{hits} calls failed, and the node {'stopped itself' if stopped else 'GOES ON'}"
+
+
+class PowerLoss:
+    """Nodes die at once, and their disks forget whatever was not synced."""
+
+    kind = "power loss"
+
+    def __init__(self, nodes: Sequence[Node], kind: str = kind) -> None:
+        self.kind = kind
+        self.targets = tuple(node.id for node in nodes)
+        self._nodes = nodes
+        self._lost_bytes = 0
+        self._killed: list[str] = []
+
+    async def inject(self) -> None:
+        killed = await asyncio.gather(*(node.kill() for node in self._nodes))
+        self._killed = [node.id for node, ended in zip(self._nodes, killed, strict=True) if ended]
+        for node in self._nodes:
+            if node.disk is not None:
+                self._lost_bytes += await asyncio.to_thread(node.disk.lose_power)
+
+    async def heal(self) -> str:
+        for node in self._nodes:
+            await node.start()
+        if not self._killed:
+            return ""
+        return f"killed {', '.join(self._killed)}; {self._lost_bytes:,} bytes that were not synced are gone"
+
+
+class WipedDisk:
+    """The node dies and gets an empty disk. It must come back by itself, and no promise of it be counted."""
+
+    kind = "disk wiped"
+
+    def __init__(self, cluster: Cluster, node: Node) -> None:
+        self.targets = (node.id,)
+        self._cluster = cluster
+        self._node = node
+        self._wiped = False
+
+    async def inject(self) -> None:
+        # Two lost disks at once are beyond what a majority can make good.
+        if await self._cluster.until_whole():
+            await self._node.kill()
+            await self._node.wipe()
+            self._wiped = True
+
+    async def heal(self) -> str:
+        await self._node.start()
+        if not self._wiped:
+            return ""
+        if not await self._cluster.until_whole():
+            raise RuntimeError(f"{self._node.id} does not come back from an empty disk: {self._log}")
+        return "an empty directory, and a voter with the whole log again"
+
+    @property
+    def _log(self) -> Path:
+        return self._node.place.log_file
+
+
+class BitFlip:
+    """One bit of a dead node's files flips. It must say so, or serve nothing of it; then it is wiped."""
+
+    kind = "bit flip"
+
+    def __init__(self, cluster: Cluster, node: Node, rng: random.Random) -> None:
+        self.targets = (node.id,)
+        self._cluster = cluster
+        self._node = node
+        self._rng = rng
+        self._where = ""
+        self._found = ""
+
+    async def inject(self) -> None:
+        if not await self._cluster.until_whole():
+            return
+        await self._node.kill()
+        sorts = [sorted(self._node.place.data.rglob(each)) for each in _FILES]
+        found = [[path for path in paths if path.stat().st_size] for paths in sorts]
+        self._where = flip_a_bit(
+            self._rng.choice(self._rng.choice([each for each in found if each])), self._rng
+        )
+        self._found = await asyncio.to_thread(_fsck_of, self._node.place.data)
+        await self._node.start()
+
+    async def heal(self) -> str:
+        if not self._where:
+            await self._node.start()
+            return ""
+        refused = await self._node.ended_within(limits.FAIL_STOP_S)
+        await self._node.kill()
+        found = f"fsck: {self._found or 'clean'}; the node {'refused to start' if refused else 'started'}"
+        await self._node.wipe()
+        await self._node.start()
+        if not await self._cluster.until_whole():
+            raise RuntimeError(f"{self._node.id} does not come back from an empty disk")
+        return f"{self._where}: {found}; wiped and back"
+
+
+def flip_a_bit(path: Path, rng: random.Random) -> str:
+    """Flips one bit of a file that is not empty, and says which."""
+    at, bit = rng.randrange(path.stat().st_size), rng.randrange(8)
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ (1 << bit)]))
+    return f"bit {bit} of byte {at:,} of {path.name}"
+
+
+def _fsck_of(data: Path) -> str:
+    try:
+        return "; ".join(str(finding) for finding in fsck.check(data).findings[:1])
+    except StorageError as error:
+        return f"it cannot be opened: {error}"

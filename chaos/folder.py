@@ -1,0 +1,101 @@
+"""The folder of a run: what it was asked, what it saw, and what was judged. Reports are made from it alone.
+
+run.json       seed, versions, sizes: written before anything starts
+history.jsonl  what clients saw, an operation a line
+faults.jsonl   what was broken, when, and the evidence
+nodes.jsonl    what each node said of itself, a line a change
+verdict.json   the broken promises, or none
+report.html    all of it to look at
+cluster/       settings, logs and data of every node
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from chaos.checkers.anomaly import Anomaly
+from chaos.faults.fault import Happened
+from chaos.history import Operation, read_history
+from chaos.observer import Sighting
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """run.json. `began` is a wall-clock time (RFC 3339, UTC); `zones` maps nodes to zones."""
+
+    seed: int
+    version: str
+    revision: str
+    """The commit of the source, empty outside a clone."""
+    began: str
+    seconds: float
+    zones: dict[str, str]
+    clients: int
+    network: str
+    scenario: str = ""
+
+
+class Broken(msgspec.Struct, frozen=True, kw_only=True):
+    """One anomaly, with members that have names."""
+
+    promise: str
+    what: str
+    operations: tuple[Operation, ...] = ()
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """verdict.json. Times are monotonic nanoseconds, as in the history."""
+
+    passed: bool
+    began_ns: int
+    ended_ns: int
+    operations: int
+    faults: dict[str, int]
+    """How often each kind happened."""
+    unavailable_s: dict[str, list[float]]
+    """By kind of fault: the longest time without an acknowledged write at each occurrence."""
+    broken: list[Broken]
+
+
+class Folder(NamedTuple):
+    """Everything that a report needs."""
+
+    settings: Settings
+    history: list[Operation]
+    faults: list[Happened]
+    sightings: list[Sighting]
+    verdict: Verdict
+
+
+def write_settings(folder: Path, settings: Settings) -> None:
+    _write(folder / "run.json", settings)
+
+
+def write_verdict(folder: Path, verdict: Verdict) -> None:
+    _write(folder / "verdict.json", verdict)
+
+
+def broken(anomalies: list[Anomaly]) -> list[Broken]:
+    return [Broken(promise=each.promise, what=each.what, operations=each.operations) for each in anomalies]
+
+
+def read(folder: Path) -> Folder:
+    """Raises OSError for a file that is missing and msgspec.MsgspecError for one that is not as written."""
+    return Folder(
+        settings=read_settings(folder),
+        history=list(read_history(folder / "history.jsonl")),
+        faults=msgspec.json.Decoder(Happened).decode_lines((folder / "faults.jsonl").read_bytes()),
+        sightings=msgspec.json.Decoder(Sighting).decode_lines((folder / "nodes.jsonl").read_bytes()),
+        verdict=msgspec.json.decode((folder / "verdict.json").read_bytes(), type=Verdict),
+    )
+
+
+def read_settings(folder: Path) -> Settings:
+    """Raises OSError and msgspec.MsgspecError."""
+    return msgspec.json.decode((folder / "run.json").read_bytes(), type=Settings)
+
+
+def _write(path: Path, content: msgspec.Struct) -> None:
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")

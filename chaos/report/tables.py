@@ -1,0 +1,192 @@
+"""The parts of a report that are read rather than watched: figures, tables, anomalies, links."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from html import escape
+
+from chaos.availability import gaps
+from chaos.folder import Broken, Folder
+from chaos.history import Operation
+from chaos.report.families import family
+from chaos.report.series import latency_ms, quantile
+from chaos.report.timeline import clock, lanes
+
+_OUTCOMES = ("ok", "refused", "unknown")
+_STRIP_WIDTH, _STRIP_HEIGHT = 230, 18
+_STRIP_S = (0.01, 30.0)
+_FAULTS_OPEN_MAX = 40
+_ANOMALIES_SHOWN_MAX = 50
+
+
+def tiles(folder: Folder) -> str:
+    """The figures that people look for first."""
+    verdict = folder.verdict
+    seconds = max((verdict.ended_ns - verdict.began_ns) / 1e9, 0.001)
+    writes = [each for each in folder.history if each.writes and each.outcome == "ok"]
+    took = sorted(latency_ms(each) for each in folder.history if each.outcome == "ok")
+    longest = max((gap.seconds for gap in gaps(folder.history)), default=0.0)
+    stopped = sum(gap.seconds for gap in gaps(folder.history) if gap.seconds >= 0.5)
+    figures = [
+        (f"{len(folder.history):,}", "operations", f"{len(folder.history) / seconds:,.0f} a second"),
+        (f"{len(writes):,}", "writes acknowledged", "every one of them looked for"),
+        (f"{len(folder.faults):,}", "faults", f"of {len(verdict.faults)} kinds"),
+        (
+            f"{longest:.2f} s",
+            "longest stop of writes",
+            f"{100 * (1 - stopped / seconds):.1f} % of the time writable",
+        ),
+        (
+            f"{quantile(took, 0.5):.1f} ms" if took else "–",
+            "median latency",
+            f"99 %: {quantile(took, 0.99):,.0f} ms" if took else "",
+        ),
+    ]
+    cells = "".join(
+        f'<div class="tile"><p class="figure">{figure}</p><p>{name}</p><p class="quiet">{detail}</p></div>'
+        for figure, name, detail in figures
+    )
+    return f'<div class="tiles">{cells}</div>'
+
+
+def anomalies(folder: Folder) -> str:
+    """Nothing when all is well."""
+    found = folder.verdict.broken
+    if not found:
+        return ""
+    shown = "".join(_anomaly(folder, each) for each in found[:_ANOMALIES_SHOWN_MAX])
+    more = len(found) - _ANOMALIES_SHOWN_MAX
+    rest = f'<p class="quiet">and {more:,} more in verdict.json</p>' if more > 0 else ""
+    return f'<section class="card alarm"><h2>Broken promises</h2>{shown}{rest}</section>'
+
+
+def _anomaly(folder: Folder, broken: Broken) -> str:
+    rows = "".join(_operation(folder, each) for each in broken.operations)
+    head = "<tr><th>began</th><th>took</th><th>client</th><th>what</th><th>outcome</th><th>block</th></tr>"
+    table = f"<div class='wide'><table>{head}{rows}</table></div>" if rows else ""
+    return f"<article><h3>{escape(broken.promise)}</h3><p>{escape(broken.what)}</p>{table}</article>"
+
+
+def _operation(folder: Folder, operation: Operation) -> str:
+    at_s = (operation.invoked_ns - folder.verdict.began_ns) / 1e9
+    if operation.writes:
+        keys = ", ".join(f"{write.table}/{write.key} = {write.data}" for write in operation.writes)
+    else:
+        keys = f"{operation.table}/{operation.key} → version {operation.version}: {operation.data}"
+    error = f" ({operation.error})" if operation.error else ""
+    cells = (
+        f"{at_s:.3f} s",
+        f"{latency_ms(operation):.1f} ms",
+        str(operation.client),
+        f"{operation.kind} {keys}",
+        operation.outcome + error,
+        "–" if operation.seq is None else str(operation.seq),
+    )
+    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+
+
+def availability(folder: Folder) -> str:
+    """For each kind of fault: every occurrence as a dot on a logarithmic scale of seconds."""
+    rows = []
+    ordered = sorted(folder.verdict.unavailable_s.items(), key=lambda each: -max(each[1]))
+    for kind, found in ordered:
+        name = f'<td><i class="chip {family(kind)}"></i>{escape(kind)}</td>'
+        figures = f'<td class="n">{statistics.median(found):.2f} s</td><td class="n">{max(found):.2f} s</td>'
+        rows.append(f'<tr>{name}<td class="n">{len(found)}</td><td>{_strip(kind, found)}</td>{figures}</tr>')
+    if not rows:
+        return '<p class="quiet">No fault took place.</p>'
+    head = '<tr><th>fault</th><th class="n">times</th><th>'
+    head += f'{_scale()}</th><th class="n">median</th><th class="n">longest</th></tr>'
+    note = "The longest time without an acknowledged write, by any client, that each fault overlaps."
+    return f'<p class="quiet">{note}</p><div class="wide"><table>{head}{"".join(rows)}</table></div>'
+
+
+def _strip_x(seconds: float) -> float:
+    low, high = (math.log10(end) for end in _STRIP_S)
+    at = math.log10(min(max(seconds, _STRIP_S[0]), _STRIP_S[1]))
+    return 6 + (_STRIP_WIDTH - 12) * (at - low) / (high - low)
+
+
+def _strip(kind: str, found: list[float]) -> str:
+    lines = "".join(
+        f'<line class="grid" x1="{_strip_x(at):.1f}" y1="0" x2="{_strip_x(at):.1f}" y2="{_STRIP_HEIGHT}"/>'
+        for at in (0.01, 0.1, 1, 10)
+    )
+    dots = "".join(
+        f'<circle class="dot {family(kind)}" cx="{_strip_x(each):.1f}" cy="9" r="4.5">'
+        f"<title>{each:.2f} s</title></circle>"
+        for each in found
+    )
+    return f'<svg class="strip" width="{_STRIP_WIDTH}" height="{_STRIP_HEIGHT}">{lines}{dots}</svg>'
+
+
+def _scale() -> str:
+    words = "".join(
+        f'<text class="tick middle" x="{max(_strip_x(at), 14):.1f}" y="12">{name}</text>'
+        for at, name in ((0.01, "10 ms"), (0.1, "0.1 s"), (1, "1 s"), (10, "10 s"))
+    )
+    return f'<svg class="strip" width="{_STRIP_WIDTH}" height="14">{words}</svg>'
+
+
+def outcomes(folder: Folder) -> str:
+    counts = Counter((str(each.kind), str(each.outcome)) for each in folder.history)
+    rows = []
+    for kind in sorted({kind for kind, _ in counts}):
+        numbers = {outcome: counts[kind, outcome] for outcome in _OUTCOMES}
+        total = sum(numbers.values())
+        bar = "".join(
+            f'<i class="{outcome}" style="flex:{number / total:.5f}" title="{number:,} {outcome}"></i>'
+            for outcome, number in numbers.items()
+            if number
+        )
+        cells = "".join(f'<td class="n">{number:,}</td>' for number in numbers.values())
+        rows.append(f'<tr><td>{escape(kind)}</td><td><div class="bar">{bar}</div></td>{cells}</tr>')
+    head = "<tr><th>operation</th><th></th>"
+    head += "".join(f'<th class="n"><i class="chip {each}"></i>{each}</th>' for each in _OUTCOMES) + "</tr>"
+    note = "Refused: certainly without effect. Unknown: the answer was lost, and the judges allow both."
+    errors = Counter(
+        each.error.partition("(")[0] for each in folder.history if each.error and each.outcome != "ok"
+    )
+    words = ", ".join(f"{escape(name[:80])} {count:,}" for name, count in errors.most_common(6))
+    why = f'<p class="quiet">Most frequent reasons: {words}.</p>' if words else ""
+    return f'<p class="quiet">{note}</p><div class="wide"><table>{head}{"".join(rows)}</table></div>{why}'
+
+
+def faults(folder: Folder) -> str:
+    began_ns = folder.verdict.began_ns
+    rows = []
+    for fault in folder.faults:
+        at_s = (fault.began_ns - began_ns) / 1e9
+        lasted_s = (fault.healed_ns - fault.began_ns) / 1e9
+        evidence = escape(fault.evidence) or '<b class="alarm">no evidence</b>'
+        rows.append(
+            f'<tr><td class="n">{clock(at_s)}</td><td><i class="chip {family(fault.kind)}"></i>'
+            f"{escape(fault.kind)}</td><td>{escape(', '.join(fault.targets))}</td>"
+            f'<td class="n">{lasted_s:.1f} s</td><td>{evidence}</td></tr>'
+        )
+    head = '<tr><th class="n">at</th><th>fault</th><th>aimed at</th><th class="n">lasted</th>'
+    table = f'<div class="wide"><table>{head}<th>evidence</th></tr>{"".join(rows)}</table></div>'
+    if len(rows) <= _FAULTS_OPEN_MAX:
+        return table
+    return f"<details><summary>{len(rows):,} faults</summary>{table}</details>"
+
+
+def files(folder: Folder) -> str:
+    """Links to the neighbors of report.html, which work as long as the folder stays together."""
+    names = [
+        ("run.json", "what was run"),
+        ("history.jsonl", "what clients saw"),
+        ("faults.jsonl", "what was broken"),
+        ("nodes.jsonl", "what nodes said of themselves"),
+        ("verdict.json", "the judgement"),
+    ]
+    found = "".join(f'<li><a href="{name}">{name}</a> {words}</li>' for name, words in names)
+    logs = "".join(
+        f'<li><a href="cluster/{node}/steled.log">log of {node}</a> {escape(zone)}</li>'
+        for node, zone in lanes(folder.settings.zones)
+    )
+    began = escape(folder.settings.began)
+    note = f"Logs carry wall-clock times: the nodes were being started at {began}."
+    return f'<ul class="files">{found}{logs}</ul><p class="quiet">{note}</p>'

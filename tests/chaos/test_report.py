@@ -1,0 +1,127 @@
+"""The report of a run: made of its folder alone, complete in itself, and true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from chaos import report
+from chaos.faults.fault import Happened
+from chaos.folder import Broken, Settings, Verdict, write_settings, write_verdict
+from chaos.history import Operation, Write, write_history
+from chaos.observer import Sighting
+from chaos.report.families import family
+from chaos.report.series import bucket_s, quantile, series
+from chaos.report.timeline import round_step
+
+
+def operation(ended_s: float, took_ms: float = 5.0, *, read: bool = False, **members: object) -> Operation:
+    ended_ns = int(ended_s * 1e9)
+    known: dict[str, object] = {
+        "client": 0,
+        "kind": "get" if read else "put",
+        "ledger": "l",
+        "writes": [] if read else [Write("t", "k", {"n": 1}, 0)],
+        "invoked_ns": ended_ns - int(took_ms * 1e6),
+        "completed_ns": ended_ns,
+        "outcome": "ok",
+    }
+    return msgspec.convert({**known, **members}, Operation)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Ten seconds, one fault, and one broken promise whose words try to be markup."""
+    write_settings(
+        tmp_path,
+        Settings(
+            seed=7,
+            version="0.1.0",
+            revision="abc",
+            began="2026-01-01T00:00:00Z",
+            seconds=10,
+            zones={"n0": "zone-a", "n1": "zone-b"},
+            clients=2,
+            network="namespaces",
+        ),
+    )
+    history = [operation(second / 10) for second in range(100) if not 40 <= second < 60]
+    write_history(tmp_path / "history.jsonl", history)
+    fault = Happened(
+        kind="kill", targets=("n0",), began_ns=4 * 10**9, healed_ns=5 * 10**9, evidence="</script><b>"
+    )
+    (tmp_path / "faults.jsonl").write_bytes(msgspec.json.encode(fault))
+    seen = [Sighting(at_ns=0, node="n0", role="leader", term=3)]
+    (tmp_path / "nodes.jsonl").write_bytes(b"\n".join(msgspec.json.encode(each) for each in seen))
+    broken = Broken(promise="p", what="<script>alert(1)</script>", operations=(history[3],))
+    verdict = Verdict(
+        passed=False,
+        began_ns=0,
+        ended_ns=10 * 10**9,
+        operations=len(history),
+        faults={"kill": 1},
+        unavailable_s={"kill": [2.1]},
+        broken=[broken],
+    )
+    write_verdict(tmp_path, verdict)
+    return tmp_path
+
+
+def test_it_is_complete_in_itself_and_takes_no_markup_from_a_run(folder: Path) -> None:
+    page = report.write(folder).read_text(encoding="utf-8")
+    links = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert "cluster/n0/steled.log" in links
+    assert [link for link in links if ":" in link or link.startswith("/")] == []
+    assert "@import" not in page
+    assert "url(" not in page
+    assert page.count("<script") == page.count("</script>") == 2
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_it_shows_the_verdict_the_stop_of_writes_and_the_leader(folder: Path) -> None:
+    page = report.write(folder).read_text(encoding="utf-8")
+    assert "1 anomaly found" in page
+    assert "no write acknowledged for 2.10 s" in page
+    assert "n0: leader, term 3, 10.0 s" in page
+    assert "kill: n0, 1.0 s." in page
+
+
+def test_buckets_count_what_ended_in_them() -> None:
+    history = [
+        operation(0.1, took_ms=10),
+        operation(0.2, took_ms=30),
+        operation(0.9, read=True, took_ms=20),
+        operation(1.5, outcome="unknown"),
+        operation(2.5, outcome="refused"),
+    ]
+    found = series(history, 0, 2.0, 1.0)
+    assert (found.writes, found.reads) == ([2, 0], [1, 0])
+    assert (found.unknown, found.refused) == ([0, 1], [0, 1])
+    assert found.p50_ms == [20, None]
+    assert found.p99_ms == [30, None]
+
+
+def test_round_numbers() -> None:
+    assert bucket_s(45, 360) == 0.25
+    assert bucket_s(3600, 4800) == 1.0
+    assert [round_step(largest) for largest in (3, 740, 4100)] == [1, 200, 2000]
+    assert quantile([1, 2, 3, 4], 0.5) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("kill all", "processes"),
+        ("zone cut off", "network"),
+        ("rolling restart", "operations"),
+        ("certificate rotation", "operations"),
+        ("wiped disk", "disks"),
+        ("bit flip", "disks"),
+        ("clock jump", "clocks"),
+    ],
+)
+def test_kinds_have_families(kind: str, expected: str) -> None:
+    assert family(kind) == expected
