@@ -30,10 +30,10 @@ class FailingDisk:
         self.targets = (node.id,)
         self._node = node
         self._disk = disk
-        self._mode = mode
+        self._mode: DiskMode = mode
 
     async def inject(self) -> None:
-        self._disk.set(self._mode, delay_s=_SLOW_S if self._mode == "slow" else 0.0)
+        self._disk.set(self._mode, delay_s=_SLOW_S)
 
     async def heal(self) -> str:
         hits = self._disk.hits

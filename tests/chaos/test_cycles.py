@@ -52,7 +52,7 @@ def _explains(order: Sequence[Operation]) -> bool:
         if not each.writes and newest.get(each.key, -1) != (-1 if each.version is None else each.version):
             return False
         for one in each.writes:
-            if one.version != newest.get(one.key, -1) + 1:
+            if one.version is None or one.version != newest.get(one.key, -1) + 1:
                 return False
             newest[one.key] = one.version
     return True
