@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from node import limits
-from node.http import schemas
+from node.http import key_schemas
 from node.http.answers import answer_struct
 from node.http.bodies import read_body
 from node.http.problems import Problem
@@ -33,22 +33,24 @@ async def post_statement(services: Services, call: Call) -> web.Response:
     return answer_struct(_described(services))
 
 
-def _described(services: Services) -> schemas.ClusterKeys:
+def _described(services: Services) -> key_schemas.ClusterKeys:
     keys = services.signing.keys
     history = keys.history()
     active = [
-        schemas.ReplicaKey(node=node_id, verifier_keys=[str(key) for key in found], state="active")
+        key_schemas.ReplicaKey(node=node_id, verifier_keys=[str(key) for key in found], state="active")
         for node_id, found in sorted(history.replicas.items())
     ]
     retired = [
-        schemas.ReplicaKey(node=node_id, verifier_keys=[str(key)], state="retired")
+        key_schemas.ReplicaKey(node=node_id, verifier_keys=[str(key)], state="retired")
         for node_id, key in history.retired
     ]
-    return schemas.ClusterKeys(
+    return key_schemas.ClusterKeys(
         cluster=services.config.cluster,
         log=None if history.log is None else str(history.log),
         replicas=active + retired,
-        statements=[schemas.KeyStatement(seq=each.seq, statement=each.note) for each in keys.statements()],
+        statements=[
+            key_schemas.KeyStatement(seq=each.seq, statement=each.note) for each in keys.statements()
+        ],
     )
 
 
@@ -62,7 +64,7 @@ ROUTES = (
         description="With the signed statements that set, replaced and retired them, oldest first; they lie "
         "in the ledger $system, which is sealed and proved like any other.",
         tag="cluster",
-        answers={200: Answer("The keys.", Content(JSON, schemas.ClusterKeys))},
+        answers={200: Answer("The keys.", Content(JSON, key_schemas.ClusterKeys))},
     ),
     Route(
         "POST",
@@ -73,7 +75,7 @@ ROUTES = (
         tag="cluster",
         leader="always",
         body=Content(TEXT, schema={"type": "string"}),
-        answers={200: Answer("The keys as they are now.", Content(JSON, schemas.ClusterKeys))},
+        answers={200: Answer("The keys as they are now.", Content(JSON, key_schemas.ClusterKeys))},
         problems=("key-statement-refused", "invalid-utf8", "incomplete-body", "body-too-large"),
     ),
 )

@@ -381,27 +381,6 @@ class MemberChanged(msgspec.Struct, kw_only=True, frozen=True):
     voter: bool
 
 
-class ReplicaKey(msgspec.Struct, kw_only=True, frozen=True):
-    node: str
-    verifier_keys: list[str]
-    state: Literal["active", "retired"]
-
-
-class KeyStatement(msgspec.Struct, kw_only=True, frozen=True):
-    seq: Count
-    statement: str
-
-
-class ClusterKeys(msgspec.Struct, kw_only=True, frozen=True):
-    """`log` is null until the first leader has recorded it. Retired keys come after the active ones."""
-
-    cluster: str
-    ledger: Literal["$system"] = "$system"
-    log: str | None
-    replicas: list[ReplicaKey]
-    statements: list[KeyStatement]
-
-
 class Transfer(Strict, kw_only=True, frozen=True):
     target: Annotated[str, Meta(min_length=1, max_length=NODE_ID_LENGTH_MAX)] | UnsetType = UNSET
 
