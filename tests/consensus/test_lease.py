@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from chaos.simulation import world
-from chaos.simulation.faults import Weather
-from chaos.simulation.seeds import run
 from consensus.config import ReadLease
 from consensus.messages import PreVote, PreVoteResponse, RequestVote, VoteResponse
 from tests.consensus.cores import TIMING, Bench, Outcome, append
@@ -102,18 +98,3 @@ def test_the_heir_of_the_leader_is_elected_all_the_same(tmp_path: Path) -> None:
 def test_a_drift_that_leaves_no_lease_is_refused(drift: int) -> None:
     with pytest.raises(ValueError):
         ReadLease(drift)
-
-
-def test_beyond_the_bound_reads_are_stale(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clocks that run at 0.2 to 5 times the pace, and a lease that believes them to be right."""
-    drawn = Weather.drawn
-
-    def with_leases(rng: object) -> Weather:
-        return replace(drawn(rng), read_lease=ReadLease(0))  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Weather, "drawn", with_leases)
-    monkeypatch.setattr(world, "CLOCK_RATES", (0.2, 5.0))
-    violating = run(range(200), "mixed").violating
-    assert violating is not None
-    assert violating.violation is not None
-    assert "read" in violating.violation

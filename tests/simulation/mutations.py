@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
+from consensus import limits
 from consensus.messages import VoteResponse
 from tests.consensus import (
     test_changes,
@@ -21,7 +22,6 @@ from tests.consensus import (
     test_pre_vote,
     test_replication,
     test_snapshot_defects,
-    test_snapshots,
     test_transfer,
 )
 from tests.consensus.cores import append, entries
@@ -48,6 +48,13 @@ class Mutation(NamedTuple):
 def compacted_in_one_step(path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         test_snapshot_defects.test_f6_compaction_is_one_step(path, patch, "after", 14)
+
+
+def compacted_when_everybody_has_it(path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "LOG_RETAINED_ENTRIES", 5)
+        patch.setattr(limits, "LOG_COMPACTION_STEP_ENTRIES", 5)
+        test_replication.test_the_log_is_cut_only_behind_what_every_member_holds(path)
 
 
 MUTATIONS = [
@@ -142,7 +149,7 @@ MUTATIONS = [
     Mutation(
         "a member stands for whoever tells it to",
         elections.stands_for_anybody,
-        test=test_pre_vote.test_a_leader_cannot_be_told_to_stand,
+        test=test_pre_vote.test_a_follower_that_its_leader_tells_to_stand_does_so_at_once,
     ),
     Mutation(
         "proposals are taken during a transfer",
@@ -155,10 +162,14 @@ MUTATIONS = [
     Mutation(
         "compaction before every member has the entries, without snapshots",
         replication.early_compaction,
-        test=test_snapshots.test_without_a_source_the_log_is_kept_for_everybody,
+        test=compacted_when_everybody_has_it,
     ),
     Mutation("compaction of entries that are not applied", replication.compaction_of_unapplied_entries),
-    Mutation("a read does not ask a quorum", reads.read_without_quorum, 200),
+    Mutation(
+        "a read does not ask a quorum",
+        reads.read_without_quorum,
+        test=test_replication.test_a_read_waits_for_a_round_begun_after_it,
+    ),
     Mutation("a read before the term's no-op is committed", reads.read_before_no_op),
     Mutation("a read before its index is applied", reads.read_before_applied),
     Mutation(
@@ -166,7 +177,11 @@ MUTATIONS = [
         reads.read_joins_a_round_under_way,
         test=test_replication.test_a_read_waits_for_a_round_begun_after_it,
     ),
-    Mutation("any answer confirms a round", reads.answer_of_any_round, 200),
+    Mutation(
+        "any answer confirms a round",
+        reads.answer_of_any_round,
+        test=test_replication.test_a_read_waits_for_a_round_begun_after_it,
+    ),
     Mutation(
         "the answer to an old term confirms a round",
         reads.refusal_echoes_the_round,
@@ -190,7 +205,11 @@ MUTATIONS = [
         ),
     ),
     Mutation("F9: two changes at once", membership.two_changes_at_once),
-    Mutation("F9: a change before the no-op", membership.change_before_the_no_op),
+    Mutation(
+        "F9: a change before the no-op",
+        membership.change_before_the_no_op,
+        test=test_changes.test_no_change_before_the_no_op_of_the_term_is_committed,
+    ),
     Mutation("F9: two votes in one change", membership.two_votes_in_one_change),
     Mutation(
         "a membership is used when it is committed",

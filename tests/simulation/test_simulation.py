@@ -16,8 +16,8 @@ from chaos.simulation.seeds import nodes_of, parse_seeds, run
 from chaos.simulation.world import play
 from tests.simulation.mutations import MUTATIONS
 
-SEEDS = range(300)
-SEEDS_SLOW = range(10_000, 13_000)
+SEEDS = range(100)
+SEEDS_SLOW = range(100, 3_000)
 BLOCKS = 10
 HASH = "import sys; from tests.simulation.test_simulation import *; print(transcript_hash(int(sys.argv[1])))"
 
