@@ -116,8 +116,7 @@ def run_lab(
     folder.mkdir(parents=True)
     print(f"seed {chosen}, everything in {folder}", flush=True)
     plan = Plan(folder.resolve(), chosen, minutes * 60, nodes, zones, clients)
-    if schedule is not None:
-        plan = planned(plan, schedule)
+    plan = plan if schedule is None else planned(plan, schedule)
     result = asyncio.run(run(plan, lambda line: print(line, flush=True)))
     print(summary(result))
     print(f"report: {folder / 'report.html'}")

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from consensus import follower, limits
 from consensus.changes import MembershipChanges
-from consensus.errors import NotLeader, ProposalTooLarge, TransferFailed
+from consensus.errors import MalformedMessage, NotLeader, ProposalTooLarge, TransferFailed
 from consensus.messages import (
     Answer,
     Append,
@@ -183,6 +183,14 @@ class RaftCore(MembershipChanges):
         except BaseException:
             self.stop()
             raise
+
+    def _check_answer(self, message: AppendResponse) -> None:
+        if self.leads and message.log_index > self._log.last_index:
+            raise MalformedMessage(f"an answer for entry {message.log_index}, which was never sent")
+
+    def _check_snapshot_answer(self, message: SnapshotResponse) -> None:
+        if self.leads and message.offset > self._followers.snapshot_size(message.digest):
+            raise MalformedMessage(f"it keeps {message.offset} bytes, more than the snapshot has")
 
     def settle(self) -> Iterator[Outgoing]:
         """Stores what came in, then moves on; yields, in three steps, what may be sent from then on.

@@ -16,7 +16,7 @@ from consensus import follower, limits, membership, membership_history, record
 from consensus.budget import Budget
 from consensus.config import CatchUp, ReadLease, Role, Timing
 from consensus.election import Elections
-from consensus.errors import InvariantBroken, LogCorrupt, MalformedMessage, ReplicaStopped
+from consensus.errors import InvariantBroken, LogCorrupt, ReplicaStopped
 from consensus.leader import Followers, Standing
 from consensus.lease import Lease
 from consensus.log import DurableLog
@@ -238,14 +238,6 @@ class RaftRules(Elections):
     def _membership_at(self, index: int) -> bytes:
         entry = self._log.memberships.at(index)
         return b"" if entry is None else membership_history.encode(entry)
-
-    def _check_answer(self, message: AppendResponse) -> None:
-        if self.leads and message.log_index > self._log.last_index:
-            raise MalformedMessage(f"an answer for entry {message.log_index}, which was never sent")
-
-    def _check_snapshot_answer(self, message: SnapshotResponse) -> None:
-        if self.leads and message.offset > self._followers.snapshot_size(message.digest):
-            raise MalformedMessage(f"it keeps {message.offset} bytes, more than the snapshot has")
 
     def _SyncObj__sendAppendEntries(self) -> None:
         """Thesis sections 3.5 and 10.2: new entries go at once, heartbeats when due, never one more

@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from consensus.membership import Membership
 from node import limits
-from node.http import schemas
+from node.http import cluster_schemas
 from node.http.answers import answer_struct
 from node.http.bodies import parse_struct, read_body
 from node.http.cluster_view import cluster_view
@@ -34,16 +34,16 @@ async def get_cluster(services: Services, call: Call) -> web.Response:
 async def post_transfer(services: Services, call: Call) -> web.Response:
     """Hand the leadership over, to a node that is named or to the one that is most complete."""
     body = await read_body(call, services.budget, limits.SETTINGS_SIZE_BYTES_MAX)
-    asked = schemas.Transfer()
+    asked = cluster_schemas.Transfer()
     if body:
-        asked, _ = parse_struct(body, schemas.Transfer, limits.SETTINGS_SIZE_BYTES_MAX)
+        asked, _ = parse_struct(body, cluster_schemas.Transfer, limits.SETTINGS_SIZE_BYTES_MAX)
     target_id = None if asked.target is UNSET else asked.target
     if target_id is not None:
         _check_target(services.replica.membership, target_id)
     if target_id is not None and target_id == services.config.node_id:
-        return answer_struct(schemas.Transferred(leader=target_id))
+        return answer_struct(cluster_schemas.Transferred(leader=target_id))
     leader_id = await services.replica.transfer_leadership(target_id)
-    return answer_struct(schemas.Transferred(leader=leader_id))
+    return answer_struct(cluster_schemas.Transferred(leader=leader_id))
 
 
 def _check_target(membership: Membership, target_id: str) -> None:
@@ -66,7 +66,7 @@ ROUTES = (
         "member is, and so which zone could fail without stopping the cluster.",
         tag="cluster",
         query=ClusterQuery,
-        answers={200: Answer("Members, zones and warnings.", Content(JSON, schemas.Cluster))},
+        answers={200: Answer("Members, zones and warnings.", Content(JSON, cluster_schemas.Cluster))},
     ),
     Route(
         "POST",
@@ -78,8 +78,8 @@ ROUTES = (
         "trip, at most for a second, writes are answered 503 no-leader.",
         tag="cluster",
         leader="always",
-        body=Content(JSON, schemas.Transfer, required=False),
-        answers={200: Answer("Who leads now.", Content(JSON, schemas.Transferred))},
+        body=Content(JSON, cluster_schemas.Transfer, required=False),
+        answers={200: Answer("Who leads now.", Content(JSON, cluster_schemas.Transferred))},
         problems=(
             "transfer-failed",
             "invalid-field",

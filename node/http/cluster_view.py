@@ -13,14 +13,14 @@ from consensus.membership import Member, Membership
 from consensus.zones import zone_loss, zone_majorities
 from node import limits
 from node.config import address
-from node.http import schemas
+from node.http import cluster_schemas
 
 _ASK_THE_LEADER = "only the leader knows how far the others are; ask with ?consistency=strong"
 
 
-def cluster_view(cluster: str, status: ReplicaStatus, membership: Membership) -> schemas.Cluster:
+def cluster_view(cluster: str, status: ReplicaStatus, membership: Membership) -> cluster_schemas.Cluster:
     """The cluster as the node with this status sees it."""
-    return schemas.Cluster(
+    return cluster_schemas.Cluster(
         cluster=cluster,
         node=status.node_id,
         leader=status.leader_id,
@@ -31,7 +31,9 @@ def cluster_view(cluster: str, status: ReplicaStatus, membership: Membership) ->
             for each, member in zip(status.members, membership.members, strict=True)
         ],
         zones=_zones(status),
-        warnings=[schemas.ClusterWarning(kind=kind, detail=detail) for kind, detail in _warnings(status)],
+        warnings=[
+            cluster_schemas.ClusterWarning(kind=kind, detail=detail) for kind, detail in _warnings(status)
+        ],
         commit_index=status.commit_index,
         applied_index=status.applied_index,
         membership_index=status.membership_index,
@@ -62,10 +64,10 @@ def healthy_voters(status: ReplicaStatus) -> set[str]:
     return {member.id for member in status.members if member.voter and is_healthy(status, member)}
 
 
-def _member(status: ReplicaStatus, seen: MemberStatus, member: Member) -> schemas.Member:
+def _member(status: ReplicaStatus, seen: MemberStatus, member: Member) -> cluster_schemas.Member:
     leads = status.role is Role.LEADER
     own = seen.id == status.node_id
-    return schemas.Member(
+    return cluster_schemas.Member(
         id=member.id,
         zone=member.zone,
         http=member.http,
@@ -95,8 +97,8 @@ def _role(
     return "follower" if status.leader_id is not None else "unknown"
 
 
-def _zones(status: ReplicaStatus) -> dict[str, schemas.Zone]:
-    zones: dict[str, schemas.Zone] = {}
+def _zones(status: ReplicaStatus) -> dict[str, cluster_schemas.Zone]:
+    zones: dict[str, cluster_schemas.Zone] = {}
     # Whoever is connected and silent, because it hangs or its machine is gone, would be no help either.
     members = [
         replace(member, connected=member.connected and (member.id == status.node_id or _heard(member)))
@@ -105,7 +107,9 @@ def _zones(status: ReplicaStatus) -> dict[str, schemas.Zone]:
     for zone in sorted({member.zone for member in members}):
         why = zone_loss(members, zone) if status.role is Role.LEADER else _ASK_THE_LEADER
         voters = [member.id for member in status.members if member.zone == zone and member.voter]
-        zones[zone] = schemas.Zone(voters=voters, can_lose=why is None, why=UNSET if why is None else why)
+        zones[zone] = cluster_schemas.Zone(
+            voters=voters, can_lose=why is None, why=UNSET if why is None else why
+        )
     return zones
 
 

@@ -7,7 +7,7 @@ from aiohttp import web
 from consensus.membership import Member, Membership
 from node import limits
 from node.config import Config, ConfigInvalid, address, check_http_url, is_loopback, parse_address
-from node.http import schemas
+from node.http import cluster_schemas
 from node.http.answers import answer, answer_struct, encode
 from node.http.bodies import parse_struct, read_body
 from node.http.problems import Problem
@@ -18,7 +18,7 @@ from node.http.services import Services
 async def post_member(services: Services, call: Call) -> web.Response:
     """Add a learner. One that is there with these addresses stays what it is: the request may be repeated."""
     body = await read_body(call, services.budget, limits.SETTINGS_SIZE_BYTES_MAX)
-    asked, _ = parse_struct(body, schemas.NewMember, limits.SETTINGS_SIZE_BYTES_MAX)
+    asked, _ = parse_struct(body, cluster_schemas.NewMember, limits.SETTINGS_SIZE_BYTES_MAX)
     member = _member_of(asked, services.config)
     existing = (await services.membership.settled()).get(member.id)
     if existing is not None and _same_place(existing, member):
@@ -65,7 +65,7 @@ def check_voters(membership: Membership) -> None:
         )
 
 
-def _member_of(asked: schemas.NewMember, config: Config) -> Member:
+def _member_of(asked: cluster_schemas.NewMember, config: Config) -> Member:
     """Raises Problem (invalid-field)."""
     url = asked.http if "://" in asked.http else f"http://{asked.http}"
     try:
@@ -89,8 +89,8 @@ def _same_place(one: Member, other: Member) -> bool:
     return (one.zone, one.host, one.port, one.http) == (other.zone, other.host, other.port, other.http)
 
 
-def _changed(member: Member) -> schemas.MemberChanged:
-    return schemas.MemberChanged(
+def _changed(member: Member) -> cluster_schemas.MemberChanged:
+    return cluster_schemas.MemberChanged(
         id=member.id,
         zone=member.zone,
         raft=address(member.host, member.port),
@@ -113,11 +113,13 @@ ROUTES = (
         "it is promoted. Answered when the change is committed, and 200 when the member is there already.",
         tag="cluster",
         leader="always",
-        body=Content(JSON, schemas.NewMember),
+        body=Content(JSON, cluster_schemas.NewMember),
         answers={
-            200: Answer("It was a member already.", Content(JSON, schemas.MemberChanged)),
+            200: Answer("It was a member already.", Content(JSON, cluster_schemas.MemberChanged)),
             201: Answer(
-                "It is a learner.", Content(JSON, schemas.MemberChanged), {"Location": "Path of the member."}
+                "It is a learner.",
+                Content(JSON, cluster_schemas.MemberChanged),
+                {"Location": "Path of the member."},
             ),
         },
         problems=(
@@ -145,7 +147,7 @@ ROUTES = (
         summary="Make a learner that has caught up a voter",
         tag="cluster",
         leader="always",
-        answers={200: Answer("It is a voter.", Content(JSON, schemas.MemberChanged))},
+        answers={200: Answer("It is a voter.", Content(JSON, cluster_schemas.MemberChanged))},
         problems=(*_CHANGES, *_KNOWN, "member-not-caught-up", "quorum-at-risk", "too-many-members"),
     ),
     Route(

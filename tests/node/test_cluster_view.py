@@ -10,8 +10,8 @@ from msgspec import UNSET
 from consensus.config import MemberStatus, ReplicaStatus, Role
 from consensus.membership import Member, Membership
 from node import limits
+from node.http.cluster_schemas import Cluster
 from node.http.cluster_view import cluster_view
-from node.http.schemas import Cluster
 
 LAST_INDEX = 100
 

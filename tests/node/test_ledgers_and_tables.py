@@ -7,7 +7,7 @@ import re
 import msgspec
 
 import node as node_package
-from node.http import schemas
+from node.http import cluster_schemas, schemas
 from tests.node.served import ServedNode
 
 
@@ -85,7 +85,7 @@ def test_unknown_tables_and_ledgers(node: ServedNode, ledger: str) -> None:
 
 
 def test_the_cluster_describes_itself(node: ServedNode) -> None:
-    status = msgspec.json.decode(node.ask("GET", "/v1/cluster").body, type=schemas.Cluster)
+    status = msgspec.json.decode(node.ask("GET", "/v1/cluster").body, type=cluster_schemas.Cluster)
     assert (status.cluster, status.node, status.leader) == ("stele", "n0", "n0")
     assert [(each.id, each.zone, each.role, each.http) for each in status.members] == [
         ("n0", "zone-a", "leader", node.url)

@@ -88,6 +88,13 @@ def _tell_the_commit_index(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(follower, "terms_of", lambda message: check(_told_rightly(message)))
 
 
+class _Unfinished:
+    """Chunks of a dump that has not come to its end."""
+
+    def setTransmissionData(self, data: object) -> bool:
+        return False
+
+
 def _lend_the_log(patch: pytest.MonkeyPatch) -> None:
     """What the stock handler asks of its log and its transport."""
 
@@ -123,17 +130,11 @@ def _lend_the_log(patch: pytest.MonkeyPatch) -> None:
         else:
             self._log.append(idx, term, record.encode(idx, term, record.Kind.NO_OP, b""))
 
-    class Unfinished:
-        """Chunks of a dump that has not come to its end."""
-
-        def setTransmissionData(self, data: object) -> bool:
-            return False
-
     patch.setattr(RaftRules, "_SyncObj__getEntries", get_entries, raising=False)
     patch.setattr(StockEngine, "_SyncObj__deleteEntriesFrom", delete_from)
     patch.setattr(StockEngine, "_SyncObj__sendNextNodeIdx", send_next_index)
     patch.setattr(stock._JournalOverLog, "add", add)
-    patch.setattr(StockEngine, "_SyncObj__serializer", Unfinished(), raising=False)
+    patch.setattr(StockEngine, "_SyncObj__serializer", _Unfinished(), raising=False)
     patch.setattr(
         RaftRules,
         "_SyncObj__getCurrentLogIndex",
