@@ -25,8 +25,11 @@ class Gap(NamedTuple):
 
 
 def gaps(history: Sequence[Operation]) -> list[Gap]:
-    """Times between two acknowledged writes, over all clients."""
+    """Times between two acknowledged writes, over all clients, and from the last one to the end."""
     ended = sorted(each.completed_ns for each in history if each.writes and each.outcome == "ok")
+    last_ns = max((each.completed_ns for each in history), default=0)
+    if ended and ended[-1] < last_ns:
+        ended.append(last_ns)
     return [Gap(began, end) for began, end in itertools.pairwise(ended)]
 
 

@@ -22,4 +22,7 @@ _WORDS: dict[Family, tuple[str, ...]] = {
 def family(kind: str) -> Family:
     """What is not of network, disks, clocks or an operator's doing happens to processes."""
     word = kind.lower()
-    return next((name for name, words in _WORDS.items() if any(each in word for each in words)), "processes")
+    for name, words in _WORDS.items():
+        if any(each in word for each in words):
+            return name
+    return "processes"

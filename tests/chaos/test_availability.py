@@ -31,6 +31,11 @@ def test_only_acknowledged_writes_end_a_gap() -> None:
     assert [gap.seconds for gap in found] == [3.5]
 
 
+def test_writes_that_never_come_back_are_a_gap_to_the_end() -> None:
+    found = gaps([write(1.0), write(2.0), write(7.0, "unknown")])
+    assert [gap.seconds for gap in found] == [1.0, 5.0]
+
+
 def test_a_gap_is_counted_for_the_faults_it_overlaps() -> None:
     history = [write(1.0), write(1.5), write(4.0), write(4.1)]
     faults = [fault("kill", 2.0, 3.0), fault("pause", 4.0, 4.2), fault("kill", 1.1, 1.2)]
