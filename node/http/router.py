@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from node import limits
 from node.config import ConfigInvalid, check_identifier
+from node.http.parameters import NUMBER_MAX
 from node.http.problems import Problem
 from node.http.route import Call, Route
 from node.key_journal import SYSTEM_LEDGER
@@ -26,8 +27,9 @@ _TRANSACTION = re.compile("[0-9a-f]{32}")
 
 
 def _check_seq(text: str) -> str:
-    if not _SEQ.fullmatch(text):
-        raise Problem("invalid-name", "the number of a block is a whole number from 0", field="seq")
+    if not _SEQ.fullmatch(text) or int(text) > NUMBER_MAX:
+        detail = f"the number of a block is a whole number from 0 to {NUMBER_MAX}"
+        raise Problem("invalid-name", detail, field="seq")
     return text
 
 

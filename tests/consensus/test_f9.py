@@ -53,6 +53,7 @@ def test_f9_the_second_change_waits_and_one_alone_splits_nothing(tmp_path: Path)
         bench.core.remove("n1", Outcome())  # Before the no-op of its term is committed.
     assert refused.value.reason == "not-ready"
     bench.acknowledge("n1")
+    bench.acknowledge("n2")
     bench.settle()
     bench.core.remove("n1", Outcome())
     with pytest.raises(MembershipRefused) as refused:

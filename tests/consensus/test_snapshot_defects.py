@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from consensus import limits
+from consensus import limits, membership_history
 from consensus.config import CatchUp
 from consensus.errors import LogCorrupt, MalformedMessage
 from consensus.install import replace_log
 from consensus.log import DurableLog
+from consensus.membership import Member, Membership
+from consensus.membership_history import MembershipEntry
 from consensus.messages import AppendResponse, InstallSnapshot, SnapshotResponse
 from consensus.snapshot import Snapshot
 from tests.consensus.cores import Bench, append, entries
@@ -249,6 +251,20 @@ def test_the_log_that_came_becomes_the_nodes_own(tmp_path: Path) -> None:
     assert (log.first_index, log.last_index, log.term_at(12)) == (12, 12, 3)
     assert (log.current_term, log.voted_for) == (5, "n2")
     assert log.incarnation == bench.core.log.incarnation != b""
+
+
+def test_the_membership_comes_with_the_snapshot(tmp_path: Path) -> None:
+    """The entry that brought it is deleted: nothing else says who belongs to the cluster."""
+    bench, _ = follower(tmp_path / "own", last=6, commit_index=2)
+    bench.core.log.set_hard_state(5, "n2")
+    bench.core.log.sync()
+    members = (Member("n0", "z", "host", 1, "http", True, b"0" * 16),)
+    entry = MembershipEntry(7, Membership(members))
+    received = snapshot_store(tmp_path / "received")
+    replace_log(received, bench.store, Snapshot(bytes(32), 1, 12, 3, membership_history.encode(entry)))
+    found = DurableLog(received).memberships.at(12)
+    assert found is not None
+    assert (found.index, found.membership) == (7, entry.membership)
 
 
 @pytest.mark.parametrize(("index", "term"), [(21, 3), (12, 2)])

