@@ -82,8 +82,13 @@ class Node:
         store = Store.open(config.data_dir)
         try:
             self.services = self._compose(store, tls)
+        except BaseException:
+            store.close()
+            raise
+        try:
             await _listening("raft_port", config.raft_port, self.services.replica.start())
         except BaseException:
+            await self.services.forwarder.close()
             store.close()
             raise
         services, replica = self.services, self.services.replica
