@@ -151,8 +151,9 @@ def test_export_and_verify(stele: Stele, ledger: str, single: Cluster, tmp_path:
     assert stele("export", ledger, "-o", plain).code == 0
     assert stele("export", ledger, "-o", packed).code == 0
     assert sorted(path.name for path in tmp_path.glob("x*")) == ["x.ndjson", "x.ndjson.gz"]
-    assert gzip.decompress(packed.read_bytes()) == plain.read_bytes()
-    assert stele("export", ledger).out == plain.read_text()
+    # The first line's checkpoint may have got another cosignature since.
+    assert gzip.decompress(packed.read_bytes()).splitlines()[1:] == plain.read_bytes().splitlines()[1:]
+    assert stele("export", ledger).out.splitlines()[1:] == plain.read_text().splitlines()[1:]
     assert stele("export", ledger, "--from", "1", "--to", "2").out.count("\n") == 2
     for file in (plain, packed):
         assert stele("verify", "--file", file, "--key", key, "-o", "json").json["root"] == online.json["root"]
