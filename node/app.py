@@ -79,14 +79,17 @@ class Node:
         """
         config = self.config
         tls = _mutual_tls(config)
-        store = Store.open(config.data_dir)
+        try:
+            store = Store.open(config.data_dir)
+        except OSError as error:
+            raise StartFailed(f"data_dir: {config.data_dir} cannot be used: {error}") from error
         try:
             self.services = self._compose(store, tls)
         except BaseException:
             store.close()
             raise
         try:
-            await _listening("raft_port", config.raft_port, self.services.replica.start())
+            await _listening("raft", config.raft_host, config.raft_port, self.services.replica.start())
         except BaseException:
             await self.services.forwarder.close()
             store.close()
@@ -169,7 +172,7 @@ class Node:
         site = web.TCPSite(
             runner, self.config.http_host, self.config.http_port, backlog=limits.LISTEN_BACKLOG
         )
-        await _listening("http_port", self.config.http_port, site.start())
+        await _listening("http", self.config.http_host, self.config.http_port, site.start())
 
     async def stop(self) -> None:
         """Give away the leadership, then finish what was begun: requests first, with a deadline, then their
@@ -282,13 +285,14 @@ def _mutual_tls(config: Config) -> MutualTls | None:
     return tls
 
 
-async def _listening(field: str, port: int, starting: Awaitable[None]) -> None:
+async def _listening(what: str, host: str, port: int, starting: Awaitable[None]) -> None:
+    """Wait for a server to start. Raises StartFailed."""
     try:
         await starting
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise StartFailed(f"{field}: port {port} is in use by another process") from error
-        raise
+            raise StartFailed(f"{what}_port: port {port} is in use by another process") from error
+        raise StartFailed(f"{what}_host: cannot listen on {host}, port {port}: {error}") from error
 
 
 async def run(config: Config) -> None:

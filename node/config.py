@@ -180,8 +180,7 @@ class Config:
         _check_port("http_port", self.http_port)
         _check_port("raft_port", self.raft_port)
         _check_range("commit_timeout_s", self.commit_timeout_s, 0.1, 600)
-        if self.seal_interval_s != 0:
-            _check_range("seal_interval_s", self.seal_interval_s, 0.01, 3_600)
+        check_seal_interval(self.seal_interval_s)
         _check_range("pending_commands_max", self.pending_commands_max, 1, 1_000_000)
         _check_range("entries_in_flight_max", self.entries_in_flight_max, 1, 64)
         _check_range("catch_up_rate_mib_s", self.catch_up_rate_mib_s, 1, 10_000)
@@ -277,6 +276,12 @@ def check_identifier(field: str, value: str) -> None:
         raise ConfigInvalid(
             f"{field}: {value!r} must be 1 to 63 letters, digits, '_', '.' or '-', a letter or digit first"
         )
+
+
+def check_seal_interval(value_s: float) -> None:
+    """Raises ConfigInvalid."""
+    if value_s != 0:
+        _check_range("seal_interval_s", value_s, 0.01, 3_600)
 
 
 def address(host: str, port: int) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 import aiohttp
 
 from node import certificates, limits, sample
-from node.config import ConfigInvalid, Peer
+from node.config import ConfigInvalid, Peer, check_seal_interval
 from node.signing_keys import create_log_key
 from node.supervisor import NodeProcess, Supervisor
 from node.trust_policy import policy_text
@@ -47,29 +47,50 @@ def run_demo(
         raise ConfigInvalid(f"nodes: must be 1 to {limits.DEMO_NODES_MAX}, got {nodes}")
     if not 1 <= port <= 65_535 - _RAFT_PORT_OFFSET - nodes:
         raise ConfigInvalid(f"port: must be 1 to {65_535 - _RAFT_PORT_OFFSET - nodes}, got {port}")
+    check_seal_interval(seal_interval_s)
     data = data.resolve()
-    data.mkdir(parents=True, exist_ok=True)
+    if not data.exists():
+        _check_ports(port, nodes)  # so that a demo that cannot start leaves no directory behind
     with _locked(data):
-        cluster = DemoCluster(
-            data,
-            nodes,
-            port,
-            ready_file,
-            insecure=insecure,
-            allow_erasure=allow_erasure,
-            seal_interval_s=seal_interval_s,
-        )
+        if ready_file is not None:
+            _prepare_ready_file(ready_file)
+        try:
+            cluster = DemoCluster(
+                data,
+                nodes,
+                port,
+                ready_file,
+                insecure=insecure,
+                allow_erasure=allow_erasure,
+                seal_interval_s=seal_interval_s,
+            )
+        except OSError as error:
+            raise DemoFailed(f"data: {data} cannot be used: {error}") from error
         return asyncio.run(cluster.run(with_sample=sample))
 
 
 @contextmanager
 def _locked(data: Path) -> Iterator[None]:
-    with (data / "demo.lock").open("w") as file:
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        file = (data / "demo.lock").open("w")
+    except OSError as error:
+        raise DemoFailed(f"data: {data} cannot be used: {error}") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DemoFailed(f"data: another demo runs on {data}") from error
         yield
+
+
+def _prepare_ready_file(path: Path) -> None:
+    """See that it can be written, before anything is started, and that nobody takes an old one for ours."""
+    try:
+        _replace_file(path, "")
+        path.unlink()
+    except OSError as error:
+        raise DemoFailed(f"ready_file: {path} cannot be written: {error}") from error
 
 
 class DemoCluster:
@@ -134,8 +155,7 @@ class DemoCluster:
         wanted = [peer.id for peer in self._peers]
         if known and known != sorted(wanted):
             raise DemoFailed(f"data: {self._data} holds a cluster of {len(known)} nodes, not {len(wanted)}")
-        for port in [*self._ports, *(peer.raft_port for peer in self._peers)]:
-            _check_free(port)
+        _check_ports(self._ports[0], len(self._ports))
         key_file = self._data / "log-key.pem"
         if not key_file.exists():
             create_log_key(key_file)
@@ -215,9 +235,12 @@ class DemoCluster:
             ],
             "ledger": sample.LEDGER,
             "verifier_key": self._verifier_key,
-            "policy": str(self._policy_file),
         }
-        _replace_file(self._ready_file, json.dumps(line) + "\n")
+        try:
+            _replace_file(self._ready_file, json.dumps(line) + "\n")
+        except OSError as error:
+            # The nodes serve even so, and must go on being watched.
+            _say(f"ready_file: {self._ready_file} cannot be written: {error}")
 
     # --- the running cluster ------------------------------------------------------------------
 
@@ -296,6 +319,8 @@ class DemoCluster:
         """Ask any node until one answers; each of these requests may be repeated."""
         headers = {"Idempotency-Key": sample.IDEMPOTENCY_KEY}
         while True:
+            if len(self._supervisor.given_up) > (len(self._peers) - 1) // 2:
+                raise DemoFailed(f"too few nodes start to form a cluster; see {self._data}/n*/steled.log")
             for peer in self._peers:
                 try:
                     async with session.request(
@@ -332,8 +357,19 @@ class DemoCluster:
 def _replace_file(path: Path, text: str) -> None:
     """In one step, so that nobody reads half of it."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _check_ports(port: int, nodes: int) -> None:
+    """Raises DemoFailed for a port of any node that somebody else has."""
+    for number in range(nodes):
+        _check_free(port + number)
+        _check_free(port + _RAFT_PORT_OFFSET + number)
 
 
 def _check_free(port: int) -> None:

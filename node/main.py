@@ -217,10 +217,32 @@ def fsck(
     Parameters
     ----------
     directory
-        The node's data directory.
+        The node's data directory, or the directory of a demo: then each of its nodes is checked.
     json_output
-        Print the report as JSON.
+        Print the report as JSON, a line for each data directory.
     """
+    code = EXIT_OK
+    try:
+        for each in _data_directories(directory):
+            report = _checked(each)
+            _show_report(each, report, as_json=json_output)
+            if report.findings:
+                code = EXIT_FAILED
+    except (NotAStore, StoreInUse, OSError) as error:
+        return _fail(str(error), EXIT_USAGE)
+    return code
+
+
+def _data_directories(directory: Path) -> list[Path]:
+    """`directory` itself, or where a demo keeps the data of its nodes in it."""
+    if storage_fsck.is_store(directory):
+        return [directory]
+    candidates = [directory / "data", *sorted(directory.glob("*/data"))]
+    return [each for each in candidates if storage_fsck.is_store(each)] or [directory]
+
+
+def _checked(directory: Path) -> storage_fsck.FsckReport:
+    """Raises NotAStore, StoreInUse and OSError."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
@@ -231,18 +253,18 @@ def fsck(
                 tasks[what] = progress.add_task(what, total=total)
             progress.update(tasks[what], completed=done, total=total)
 
-        try:
-            report = storage_fsck.check(directory, show)
-        except (NotAStore, StoreInUse) as error:
-            return _fail(str(error), EXIT_USAGE)
-    if json_output:
-        sys.stdout.write(json.dumps(report_document(report)) + "\n")
-    else:
-        for finding in report.findings:
-            sys.stdout.write(f"{finding.where}: {finding.what}\n")
-        verdict = "sound" if not report.findings else f"{report.findings_total} findings"
-        sys.stdout.write(f"{directory}: {report.blocks} blocks, {report.revisions} revisions: {verdict}\n")
-    return EXIT_FAILED if report.findings else EXIT_OK
+        return storage_fsck.check(directory, show)
+
+
+def _show_report(directory: Path, report: storage_fsck.FsckReport, *, as_json: bool) -> None:
+    if as_json:
+        document = {"directory": str(directory), **report_document(report)}
+        sys.stdout.write(json.dumps(document) + "\n")
+        return
+    for finding in report.findings:
+        sys.stdout.write(f"{finding.where}: {finding.what}\n")
+    verdict = "sound" if not report.findings else f"{report.findings_total} findings"
+    sys.stdout.write(f"{directory}: {report.blocks} blocks, {report.revisions} revisions: {verdict}\n")
 
 
 def report_document(report: storage_fsck.FsckReport) -> dict[str, Any]:

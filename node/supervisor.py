@@ -112,7 +112,10 @@ class Supervisor:
                 return
             self._report(f"{node.node_id} ended ({_ending(code)}) and is started again")
             await asyncio.sleep(limits.DEMO_RESTART_DELAY_S * 2**quick_deaths)
-            await self._spawn(node)
+            try:
+                await self._spawn(node)
+            except OSError as error:  # a full disk, no memory for a process: the next round tries again
+                self._report(f"{node.node_id} cannot be started: {error}")
 
 
 def _ending(code: int) -> str:

@@ -24,7 +24,12 @@ from storage.fsck_records import check_records
 from storage.fsck_revisions import check_revisions
 from storage.store import STORE_FORMAT
 
-__all__ = ["Finding", "FsckReport", "Progress", "check"]
+__all__ = ["Finding", "FsckReport", "Progress", "check", "is_store"]
+
+
+def is_store(path: Path) -> bool:
+    """Whether `path` is the data directory of a node."""
+    return (path / directory.STORE / "LOCK").is_file()
 
 
 def check(path: Path, progress: Progress | None = None) -> FsckReport:
@@ -55,10 +60,9 @@ def check(path: Path, progress: Progress | None = None) -> FsckReport:
 def _locked(path: Path) -> Iterator[None]:
     """Holds RocksDB's own lock file: a database opened read-only does not take it, and would be checked
     while a node writes to it."""
-    file = path / "LOCK"
-    if not file.is_file():
-        raise NotAStore(f"{path} holds no store")
-    with file.open("r+b") as lock:
+    if not is_store(path.parent):
+        raise NotAStore(f"{path.parent} is not the data directory of a node: there is no store in it")
+    with (path / "LOCK").open("r+b") as lock:
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -55,7 +55,24 @@ def test_fsck_names_damage_and_exits_1(
 
 def test_fsck_of_what_is_no_store_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert steled("fsck", str(tmp_path)) == 2
-    assert "holds no store" in capsys.readouterr().err
+    assert "there is no store in it" in capsys.readouterr().err
+
+
+def test_fsck_of_a_demo_checks_each_of_its_nodes(
+    stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("n0", "n1"):
+        shutil.copytree(stopped, tmp_path / name / "data")
+    assert steled("fsck", str(tmp_path)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [f"{tmp_path}/{name}/data" for name in ("n0", "n1")]
+
+    for damaged in (tmp_path / "n1" / "data" / "store").glob("*.sst"):
+        damaged.unlink()
+    assert steled("fsck", str(tmp_path), "--json") == 1
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (first["sound"], second["sound"]) == (True, False)
+    assert steled("fsck", str(tmp_path / "n0")) == 0
 
 
 def test_fsck_of_a_running_node_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,3 +105,16 @@ def test_a_port_in_use_is_said_clearly(tmp_path: Path, field: str) -> None:
         with pytest.raises(StartFailed, match=f"{field}: port {taken.getsockname()[1]} is in use"):
             served.begin()
         served.halt()
+
+
+def test_what_a_node_cannot_use_is_said_clearly(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    served = ServedNode(tmp_path, {"data_dir": tmp_path / "file"})
+    with pytest.raises(StartFailed, match=r"data_dir: .*file cannot be used"):
+        served.begin()
+    served.halt()
+    # An address that no machine has (RFC 5737).
+    served = ServedNode(tmp_path, {"http_host": "192.0.2.1"})
+    with pytest.raises(StartFailed, match=r"http_host: cannot listen on 192\.0\.2\.1"):
+        served.begin()
+    served.halt()

@@ -18,6 +18,7 @@ import pytest
 from node import sample
 from node.signing_keys import load_log_keys
 from tests.node.served import free_port
+from tests.node.test_config import steled
 
 WITHIN_S = 40.0
 
@@ -57,11 +58,14 @@ class Demo:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         with (self.directory / "demo.log").open("ab") as log:
             self.process = subprocess.Popen(self.command(self.port), stdout=log, stderr=log, env=environment)
-        until(self.ready_file.exists, "the demo did not come up")
-        return self.ready()
+        return dict(until(self.ready, "the demo did not come up"))
 
     def ready(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.ready_file.read_text())
+        """What the ready file says; empty while there is none, or one that is not ours."""
+        try:
+            found: dict[str, Any] = json.loads(self.ready_file.read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
         return found
 
     @property
@@ -93,7 +97,11 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
 
 
 def test_a_demo_serves_a_sample_restarts_its_nodes_and_goes_on_with_its_data(demo: Demo) -> None:
+    demo.ready_file.write_text("what another demo left behind")
     ready = demo.start()
+    # Exactly these members: programs wait for this file and read it.
+    assert ready.keys() == {"nodes", "ledger", "verifier_key"}
+    assert [node.keys() for node in ready["nodes"]] == [{"id", "zone", "http", "pid"}]
     assert [(node["id"], node["zone"]) for node in ready["nodes"]] == [("n0", "zone-a")]
     ledger = demo.get(f"/v1/ledgers/{ready['ledger']}")
     assert ledger["verifier_key"] == ready["verifier_key"]
@@ -134,11 +142,35 @@ def test_a_port_in_use_and_a_directory_in_use_are_said_clearly(demo: Demo) -> No
     command = [argument.replace("/data", "/other") for argument in other.command(demo.port)]
     code, said = says(command)
     assert (code, f"{demo.port} is in use" in said) == (1, True)
+    assert not (demo.directory / "other").exists()
     demo.signal(signal.SIGINT)
     code, said = says(
         [argument.replace("1", "2") if argument == "1" else argument for argument in demo.command(1)]
     )
     assert (code, "holds a cluster of 1 nodes, not 2" in said) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--data", "{}/file"], 1, "data: {}/file cannot be used"),
+        (["--data", "{}/new", "--ready-file", "{}/nowhere/ready"], 1, "ready_file: {}/nowhere/ready cannot"),
+        (["--data", "{}/new", "--ready-file", "{}"], 1, "ready_file: {} cannot"),
+        (["--data", "{}/new", "--seal-interval-s", "-1"], 2, "seal_interval_s: must be"),
+        (["--data", "{}/new", "--nodes", "0"], 2, "nodes: must be"),
+        (["--data", "{}/new", "--port", "0"], 2, "port: must be 1 to"),
+        (["--data", "{}/new", "--colour", "red"], 2, "Unknown option"),
+    ],
+)
+def test_a_demo_that_cannot_run_says_why_and_starts_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], code: int, said: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "new").mkdir()
+    arguments = [option.format(tmp_path) for option in options]
+    assert steled("demo", *arguments) == code
+    assert said.format(tmp_path) in capsys.readouterr().err
+    assert not list(tmp_path.glob("new/n*"))
 
 
 def test_keys_are_for_their_owner_only(demo: Demo) -> None:
