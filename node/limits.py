@@ -39,6 +39,12 @@ LINGERING_TIMEOUT_S = 3.0
 BODY_TIMEOUT_S = 30.0
 """A body that stops arriving for this long is given up: nothing of it is written."""
 
+BODY_DEADLINE_S = 300.0
+"""And one that comes drop by drop is given up after this."""
+
+HALF_CLOSED_POLL_S = 0.02
+"""How often a connection whose client has stopped sending is looked at while requests wait in it."""
+
 COMMIT_TIMEOUT_S = 10.0
 """A commit that takes longer is answered 503 outcome-unknown; its transaction id settles it later."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
+from node.http.problems import SERVER
 from node.http.route import JSON, NDJSON, Call
 from stele.format.times import format_time
 from storage.view import Revision
@@ -31,7 +32,12 @@ def answer_struct(value: msgspec.Struct, *, status: int = 200) -> web.Response:
 async def begin_stream(call: Call, node_id: str, media_type: str = NDJSON) -> web.StreamResponse:
     """Send the head of an answer that follows piece by piece."""
     response = web.StreamResponse(
-        headers={"Content-Type": media_type, "X-Stele-Node": node_id, "X-Request-Id": call.request_id}
+        headers={
+            "Content-Type": media_type,
+            "X-Stele-Node": node_id,
+            "X-Request-Id": call.request_id,
+            "Server": SERVER,
+        }
     )
     response.enable_chunked_encoding()
     call.streaming = True

@@ -32,6 +32,9 @@ _SLUGS = {
     "unsupported-type": "invalid-json",
 }
 
+BROKEN_BODY = (ClientPayloadError, HttpProcessingError, ConnectionError)
+"""What reading a body raises when its sender breaks off."""
+
 StructType = TypeVar("StructType", bound=msgspec.Struct)
 
 
@@ -63,8 +66,21 @@ async def accept_body(call: Call) -> None:
         call.request.writer.output_size = 0
 
 
+def check_encoding(call: Call) -> None:
+    """Raises Problem for a body that is compressed (RFC 9110, section 15.5.16)."""
+    encoding = call.request.headers.get("Content-Encoding")
+    if encoding is not None and encoding.lower() != "identity":
+        raise Problem(
+            "unsupported-encoding",
+            f"Content-Encoding is {encoding[:64]!r}; send the body as it is",
+            field="Content-Encoding",
+            headers={"Accept-Encoding": "identity", "Connection": "close"},
+        )
+
+
 async def read_body(call: Call, budget: BodyBudget, size_bytes_max: int) -> bytes:
-    """The whole body. Raises Problem (body-too-large, incomplete-body, overloaded)."""
+    """The whole body. Raises Problem (body-too-large, incomplete-body, overloaded, unsupported-encoding)."""
+    check_encoding(call)
     content = call.request.content
     if content.is_eof() and not content.exception():
         body = content.read_nowait(-1)
@@ -77,14 +93,23 @@ async def read_body(call: Call, budget: BodyBudget, size_bytes_max: int) -> byte
     budget.reserve(call, size_bytes_max if length is None else length)
     await accept_body(call)
     try:
-        return await _read_within(content, size_bytes_max)
+        async with asyncio.timeout(limits.BODY_DEADLINE_S):
+            return await _read_within(content, size_bytes_max)
     except TimeoutError as error:
         raise Problem(
             "incomplete-body",
-            f"no more of the body came within {limits.BODY_TIMEOUT_S:.0f} s; nothing was written",
+            f"the body stopped for {limits.BODY_TIMEOUT_S:.0f} s, or took longer than "
+            f"{limits.BODY_DEADLINE_S:.0f} s; nothing was written",
         ) from error
-    except (ClientPayloadError, HttpProcessingError, ConnectionError) as error:
-        raise Problem("incomplete-body", f"the body broke off: {error}; nothing was written") from error
+    except BROKEN_BODY as error:
+        raise broken_off(error) from error
+
+
+def broken_off(error: Exception, *, streamed: bool = False) -> Problem:
+    """The problem for one of `BROKEN_BODY`. Of what is streamed, a part may have been done by then."""
+    reason = (error.message if isinstance(error, HttpProcessingError) else str(error)).rstrip(".")
+    done = "lines before that may have been committed" if streamed else "nothing was written"
+    return Problem("incomplete-body", f"the body broke off ({reason}); {done}")
 
 
 async def _read_within(content: StreamReader, size_bytes_max: int) -> bytes:

@@ -13,15 +13,14 @@ import re
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from aiohttp import ClientPayloadError, web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp import web
 from msgspec import Meta
 
 from consensus.errors import ConsensusError
 from node import limits
 from node.committer import CommitError
 from node.http.answers import begin_stream
-from node.http.bodies import accept_body
+from node.http.bodies import BROKEN_BODY, accept_body, broken_off, check_encoding
 from node.http.bulk_lines import Chunk, LineReader
 from node.http.failures import problem_of, refusal
 from node.http.parameters import Query
@@ -59,6 +58,7 @@ _TOO_LONG = _TooLong()
 
 
 async def post_bulk(services: Services, call: Call) -> web.StreamResponse:
+    check_encoding(call)
     ledger = call.names[0]
     if services.store.ledger(ledger) is None:
         raise LedgerUnknown(ledger)
@@ -96,18 +96,19 @@ class _Load:
         self._refused = 0
 
     async def run(self, response: web.StreamResponse) -> None:
-        """Raises ConnectionError when the sender breaks off; what was committed by then stays."""
+        """Raises ConnectionError when the sender is gone; what was committed by then stays."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._acknowledge(response))
-                await self._read()
+                try:
+                    await self._read()
+                except BROKEN_BODY as error:
+                    # The sender may have closed its half only, and learns what became of the lines before.
+                    self._failure = broken_off(error, streamed=True)
                 await self._queue.put(None)
         except ExceptionGroup as failures:
             # One of the two fails first and takes the other with it.
-            error = failures.exceptions[0]
-            if isinstance(error, ClientPayloadError | HttpProcessingError):
-                raise ConnectionResetError(f"the stream broke off: {error}") from error
-            raise error from failures
+            raise failures.exceptions[0] from failures
         problem = self._failure
         await response.write(
             b'{"done":%b,"accepted":%d,"refused":%d%b}\n'

@@ -10,8 +10,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from node import limits
-from node.http.bodies import accept_body
-from node.http.problems import Problem
+from node.http.bodies import BROKEN_BODY, accept_body, broken_off, check_encoding
+from node.http.problems import SERVER, Problem
 from node.http.route import Call
 
 FORWARDED = "X-Stele-Forwarded"
@@ -94,15 +94,19 @@ class Forwarder:
                 f"the request was passed on by another node, and the leader is {leader_id}",
                 leader=leader_id,
             )
+        if call.route.body is not None:
+            check_encoding(call)
+        body = _Body(call)
         try:
             async with self._session.request(
                 call.method,
                 URL(url + call.raw_path, encoded=True),
-                data=_body(call),
+                data=body.data(),
                 headers=self._headers(call),
                 allow_redirects=False,
                 timeout=_timeout(call),
             ) as upstream:
+                body.answer = upstream
                 return await _relay(call, upstream)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise Problem(
@@ -111,6 +115,8 @@ class Forwarder:
         except (aiohttp.ClientError, TimeoutError) as error:
             if call.streaming:
                 raise
+            if body.broke is not None:
+                raise broken_off(body.broke, streamed=call.route.streams) from error
             if call.method in ("GET", "HEAD"):
                 raise Problem(
                     "no-leader", f"the leader, {leader_id}, did not answer: {error}", leader=leader_id
@@ -152,19 +158,33 @@ def _timeout(call: Call) -> aiohttp.ClientTimeout:
     )
 
 
-def _body(call: Call) -> bytes | AsyncIterator[bytes] | None:
-    request = call.request
-    if not request.body_exists:
-        return None
-    if request.content.is_eof() and request.content.exception() is None:
-        return request.content.read_nowait(-1)
-    return _read_on(call)
+class _Body:
+    """A request's body on its way through. `broke` says that its sender, not the leader, broke off."""
 
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self.broke: Exception | None = None
+        self.answer: aiohttp.ClientResponse | None = None
 
-async def _read_on(call: Call) -> AsyncIterator[bytes]:
-    await accept_body(call)
-    while chunk := await call.request.content.readany():
-        yield chunk
+    def data(self) -> bytes | AsyncIterator[bytes] | None:
+        request = self._call.request
+        if not request.body_exists:
+            return None
+        if request.content.is_eof() and request.content.exception() is None:
+            return request.content.read_nowait(-1)
+        return self._read_on()
+
+    async def _read_on(self) -> AsyncIterator[bytes]:
+        await accept_body(self._call)
+        try:
+            while chunk := await self._call.request.content.readany():
+                yield chunk
+        except BROKEN_BODY as error:
+            self.broke = error
+            if self.answer is not None:
+                # It began while the body was still coming, and will not end: the leader waits for the rest.
+                self.answer.close()
+            raise
 
 
 async def _relay(call: Call, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
@@ -178,6 +198,7 @@ async def _relay(call: Call, upstream: aiohttp.ClientResponse) -> web.StreamResp
         return web.Response(status=upstream.status, headers=headers)
     if length is not None and length <= _WHOLE_ANSWER_SIZE_BYTES_MAX:
         return web.Response(status=upstream.status, headers=headers, body=await upstream.read())
+    headers["Server"] = SERVER
     response = web.StreamResponse(status=upstream.status, headers=headers)
     if length is not None:
         response.content_length = length

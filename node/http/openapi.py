@@ -161,6 +161,8 @@ def _problems(route: Route) -> dict[str, Any]:
     slugs = [*_ALWAYS, *route.problems]
     if "{" in route.path:
         slugs += ["invalid-name"]
+    if route.body is not None:
+        slugs += ["unsupported-encoding"]
     if route.leader == "always":
         slugs += _WRITING
     by_status: dict[int, list[str]] = {}

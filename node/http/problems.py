@@ -15,6 +15,8 @@ from node.limits import RETRY_AFTER_S
 
 TYPE_PREFIX = "urn:stele:problem:"
 CONTENT_TYPE = "application/problem+json"
+SERVER = "stele"
+"""What the header Server says: no versions, of which only an attacker has a use."""
 
 
 class Kind(NamedTuple):
@@ -67,6 +69,7 @@ CATALOGUE: dict[str, Kind] = {
     "table-dropped": Kind(410, "The table was dropped; its history stays readable"),
     "version-mismatch": Kind(412, "The document is at another version"),
     "body-too-large": Kind(413, "The body is larger than allowed"),
+    "unsupported-encoding": Kind(415, "The body is encoded in a way that is not supported"),
     "invalid-field": Kind(422, "A member of the body with a wrong value"),
     "erasure-too-large": Kind(422, "The erasure is larger than allowed"),
     "unsupported": Kind(422, "This server does not support what was asked for"),
@@ -166,7 +169,7 @@ class Problem(Exception):
     def response(self, request_id: str) -> web.Response:
         response = web.Response(
             status=self.kind.status,
-            body=_encoder.encode(self.document(request_id)),
+            body=_encoder.encode(self.document(request_id or UNSET)),
             headers={"Content-Type": CONTENT_TYPE, **self.headers},
         )
         if self.kind.retryable:

@@ -11,14 +11,14 @@ from time import perf_counter
 
 import structlog
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from consensus.errors import InvariantBroken as ReplicationBroken
 from consensus.errors import NotLeader
 from node import limits
+from node.http.connection import Connection
 from node.http.failures import problem_of
 from node.http.parameters import Query, parse_query
-from node.http.problems import Problem
+from node.http.problems import SERVER, Problem
 from node.http.route import Call, Route
 from node.http.router import Router
 from node.http.services import Services
@@ -66,7 +66,7 @@ class Dispatcher:
             headers = response.headers
             headers.setdefault("X-Stele-Node", self._node_id)
             headers["X-Request-Id"] = call.request_id
-            headers["Server"] = "stele"
+            headers["Server"] = SERVER
         self._services.metrics.request(*_label(call), response.status, perf_counter() - started)
         return response
 
@@ -149,34 +149,6 @@ def _label(call: Call) -> tuple[str, str]:
         return _NO_ROUTE, _NO_ROUTE
 
 
-class _Protocol(web.RequestHandler):
-    """One connection. Answers what is not even HTTP with a problem, too."""
-
-    __slots__ = ()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        if request.writer.output_size > 0:
-            raise ConnectionResetError("the answer broke off")
-        if isinstance(exc, HttpProcessingError) or status == 400:
-            problem = Problem("bad-request", _first_sentence(message or str(exc)))
-        else:
-            _log.error("a connection failed", exc_info=exc)
-            problem = Problem("internal-error", "the server failed")
-        response = problem.response("")
-        response.force_close()
-        return response
-
-
-def _first_sentence(message: str) -> str:
-    return message.strip().split("\n", 1)[0].rstrip(":") or "not HTTP"
-
-
 class HttpServer(web.Server):
     """aiohttp's server without its application layer, which the route table replaces."""
 
@@ -189,6 +161,8 @@ class HttpServer(web.Server):
             max_field_size=limits.HEADER_SIZE_BYTES_MAX,
             lingering_time=limits.LINGERING_TIMEOUT_S,
             read_bufsize=limits.READ_BUFFER_SIZE_BYTES,
+            # aiohttp takes half of a compressed body for all of it; an encoded one is refused (bodies.py).
+            auto_decompress=False,
         )
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
@@ -198,4 +172,4 @@ class HttpServer(web.Server):
             transport.abort()
 
     def __call__(self) -> web.RequestHandler:
-        return _Protocol(self, loop=self._loop, **self._kwargs)
+        return Connection(self, loop=self._loop, **self._kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 
 import pytest
@@ -72,26 +73,63 @@ def test_one_connection_too_many_is_closed(node: ServedNode, monkeypatch: pytest
 
 @pytest.mark.parametrize("sent", [b"", b'{"n"', b'{"n":1}'])
 def test_a_half_sent_body_writes_nothing(node: ServedNode, unwritten: str, sent: bytes) -> None:
-    node.raw(
-        f"PUT /v1/ledgers/{unwritten}/tables/cars/documents/there HTTP/1.1\r\nHost: x\r\n"
-        "Content-Length: 100\r\n\r\n".encode()
-        + sent,
-        half_close=True,
+    answer = answer_of(
+        node.raw(
+            f"PUT /v1/ledgers/{unwritten}/tables/cars/documents/there HTTP/1.1\r\nHost: x\r\n"
+            "Content-Length: 100\r\n\r\n".encode()
+            + sent,
+            half_close=True,
+        )
     )
+    assert (answer.status, answer.slug) == (400, "incomplete-body")
 
 
 def test_a_half_sent_chunked_body_writes_nothing(node: ServedNode, unwritten: str) -> None:
-    node.raw(
-        f"PUT /v1/ledgers/{unwritten}/tables/cars/documents/there HTTP/1.1\r\nHost: x\r\n"
-        'Transfer-Encoding: chunked\r\n\r\n7\r\n{"n":1}\r\n'.encode(),
-        half_close=True,
+    answer = answer_of(
+        node.raw(
+            f"PUT /v1/ledgers/{unwritten}/tables/cars/documents/there HTTP/1.1\r\nHost: x\r\n"
+            'Transfer-Encoding: chunked\r\n\r\n7\r\n{"n":1}\r\n'.encode(),
+            half_close=True,
+        )
     )
+    assert (answer.status, answer.slug) == (400, "incomplete-body")
 
 
-def test_a_body_that_stops_coming_is_given_up(
-    node: ServedNode, unwritten: str, monkeypatch: pytest.MonkeyPatch
+def test_who_stops_sending_gets_the_answers_to_what_was_sent(node: ServedNode, ledger: str) -> None:
+    request = (
+        f"PUT /v1/ledgers/{ledger}/tables/cars/documents/there HTTP/1.1\r\nHost: x\r\n"
+        'Content-Length: 7\r\n\r\n{"n":1}'
+    ).encode()
+    answers = node.raw(request * 3, half_close=True)
+    assert [answers.count(status) for status in (b"HTTP/1.1 201", b"HTTP/1.1 200")] == [1, 2]
+    assert node.raw(b"", half_close=True) == b""
+    assert node.raw(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /li", half_close=True).count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /livez HTTP/1.1\r\nHost: "])
+def test_a_connection_without_a_request_is_closed(
+    node: ServedNode, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr("node.limits.BODY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("node.limits.KEEPALIVE_TIMEOUT_S", 0.05)
+    with socket.create_connection(("127.0.0.1", node.port), timeout=60) as connection:
+        connection.sendall(sent)
+        assert hangs_up(connection)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "x-nonsense"])
+def test_a_compressed_body_is_refused(node: ServedNode, unwritten: str, encoding: str) -> None:
+    headers = {"Content-Encoding": encoding}
+    for method, path in (("PUT", "tables/cars/documents/there"), ("POST", "bulk")):
+        answer = node.ask(method, f"/v1/ledgers/{unwritten}/{path}", gzip.compress(b'{"n":1}'), headers)
+        assert (answer.status, answer.slug) == (415, "unsupported-encoding")
+        assert answer.headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize("limit", ["BODY_TIMEOUT_S", "BODY_DEADLINE_S"])
+def test_a_body_that_stops_coming_is_given_up(
+    node: ServedNode, unwritten: str, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(f"node.limits.{limit}", 0.05)
     with socket.create_connection(("127.0.0.1", node.port), timeout=60) as connection:
         connection.sendall(
             f"PUT /v1/ledgers/{unwritten}/tables/cars/documents/there HTTP/1.1\r\nHost: x\r\n"
@@ -116,4 +154,5 @@ def test_a_body_that_stops_coming_is_given_up(
 def test_what_is_not_http_is_answered_with_a_problem(node: ServedNode, request_: bytes) -> None:
     answer = answer_of(node.raw(request_))
     assert answer.status in (400, 413, 431)
+    assert answer.headers["Server"] == "stele"
     assert answer.headers["Content-Type"] == "application/problem+json"

@@ -262,6 +262,18 @@ def test_a_load_that_breaks_off_keeps_what_was_acknowledged_and_nothing_of_the_h
     assert documents(node, ledger) == {"a": {"n": 1}}
 
 
+def test_a_sender_who_stops_in_the_middle_learns_what_became_of_the_lines_before(
+    node: ServedNode, ledger: str
+) -> None:
+    lines = b"".join(b'{"key":"k%d","data":{}}\n' % n for n in range(limits.BULK_CHUNK_LINES_MAX))
+    head = f"POST /v1/ledgers/{ledger}/bulk?table=cars HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+    answer = node.raw(head.encode() + lines + b'{"key":"half","da', half_close=True)
+    assert answer.count(b'"version":0') == limits.BULK_CHUNK_LINES_MAX
+    assert b'{"done":false,"accepted":500,"refused":0,"error":' in answer
+    assert b"urn:stele:problem:incomplete-body" in answer
+    assert node.ask("GET", f"/v1/ledgers/{ledger}/tables/cars/documents/half").slug == "not-found"
+
+
 def test_a_sender_who_takes_no_acknowledgements_is_made_to_wait(node: ServedNode, ledger: str) -> None:
     """The server must stop reading; otherwise it would keep the whole load or its answers in memory."""
     stream = Stream(node, ledger)

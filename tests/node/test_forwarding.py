@@ -124,6 +124,27 @@ def test_a_bulk_load_streams_through_a_follower(cluster: list[ServedNode]) -> No
     assert lines[-1] == {"done": True, "accepted": 3000, "refused": 0}
 
 
+def test_a_sender_who_breaks_off_is_told_by_a_follower_too(cluster: list[ServedNode]) -> None:
+    _, follower = leader_and_follower(cluster)
+
+    def half_sent(method: str, path: str) -> bytes:
+        head = f"{method} /v1/ledgers/books/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+        return follower.raw(head.encode() + b'{"key":"half","data":{}}', half_close=True)
+
+    answer = half_sent("PUT", "tables/cars/documents/half")
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"urn:stele:problem:incomplete-body" in answer
+    # An answer that began already can only break off.
+    assert b'"done":true' not in half_sent("POST", "bulk?table=cars")
+    assert follower.ask("GET", "/v1/ledgers/books/tables/cars/documents/half").slug == "not-found"
+
+
+def test_a_follower_refuses_compressed_bodies_too(cluster: list[ServedNode]) -> None:
+    _, follower = leader_and_follower(cluster)
+    path = "/v1/ledgers/books/tables/cars/documents/compressed"
+    assert follower.ask("PUT", path, b"{}", {"Content-Encoding": "gzip"}).slug == "unsupported-encoding"
+
+
 def test_all_nodes_sign_the_same_checkpoint_and_have_the_same_blocks(cluster: list[ServedNode]) -> None:
     note = cluster[0].ask("GET", "/v1/ledgers/books/checkpoint").body
     size = int(note.split(b"\n")[1])
