@@ -2,6 +2,7 @@
 
 run.json       seed, versions, sizes: written before anything starts
 history.jsonl  what clients saw, an operation a line
+journal.ndjson the journal that all nodes agreed upon (with one file a node when they did not)
 faults.jsonl   what was broken, when, and the evidence
 nodes.jsonl    what each node said of itself, a line a change
 verdict.json   the broken promises, or none
@@ -11,6 +12,7 @@ cluster/       settings, logs and data of every node
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,9 @@ from chaos.checkers.anomaly import Anomaly
 from chaos.faults.fault import Happened
 from chaos.history import Operation, read_history
 from chaos.observer import Sighting
+
+HISTORY = "history.jsonl"
+JOURNAL = "journal.ndjson"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +40,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     clients: int
     network: str
     scenario: str = ""
+    operations_per_second_max: float | None = None
+    """What closed loops are held back to, so that all of it can be judged; None when nothing holds them."""
 
 
 class Broken(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,17 +63,25 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """How often each kind happened."""
     unavailable_s: dict[str, list[float]]
     """By kind of fault: the longest time without an acknowledged write at each occurrence."""
+    recovery_s: dict[str, list[float]] = {}
+    """By kind of fault: how long writes still stood still after each occurrence was healed."""
+    judged: dict[str, int] = {}
+    """How much each checker had to judge: a checker that saw nothing proves nothing."""
     broken: list[Broken]
 
 
 class Folder(NamedTuple):
-    """Everything that a report needs."""
+    """Everything that a report needs, but for the history, which may be too long to hold."""
 
+    path: Path
     settings: Settings
-    history: list[Operation]
     faults: list[Happened]
     sightings: list[Sighting]
     verdict: Verdict
+
+    def history(self) -> Iterator[Operation]:
+        """Reads it anew each time. Raises OSError and msgspec.MsgspecError."""
+        return read_history(self.path / HISTORY)
 
 
 def write_settings(folder: Path, settings: Settings) -> None:
@@ -84,8 +99,8 @@ def broken(anomalies: list[Anomaly]) -> list[Broken]:
 def read(folder: Path) -> Folder:
     """Raises OSError for a file that is missing and msgspec.MsgspecError for one that is not as written."""
     return Folder(
+        path=folder,
         settings=read_settings(folder),
-        history=list(read_history(folder / "history.jsonl")),
         faults=msgspec.json.Decoder(Happened).decode_lines((folder / "faults.jsonl").read_bytes()),
         sightings=msgspec.json.Decoder(Sighting).decode_lines((folder / "nodes.jsonl").read_bytes()),
         verdict=msgspec.json.decode((folder / "verdict.json").read_bytes(), type=Verdict),

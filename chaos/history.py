@@ -15,7 +15,10 @@ from msgspec import Meta
 Outcome = Literal["ok", "refused", "unknown"]
 """Done; certainly not done; or nobody can tell from the answer (a timeout, a lost connection)."""
 
-Kind = Literal["put", "get", "delete", "transfer"]
+Kind = Literal[
+    "put", "get", "delete", "transfer", "append", "insert", "repeat", "bulk", "as of", "history"
+]  # fmt: skip
+"""A repeat is an insert sent once more under its Idempotency-Key; a bulk operation is one line of a load."""
 
 
 class Write(msgspec.Struct, frozen=True, array_like=True):
@@ -27,12 +30,23 @@ class Write(msgspec.Struct, frozen=True, array_like=True):
     version: int | None = None
 
 
-class Operation(msgspec.Struct, frozen=True, kw_only=True):
+class Shown(msgspec.Struct, frozen=True, array_like=True):
+    """One revision as a history shows it; `data` is None of a delete."""
+
+    version: int
+    seq: int
+    data: dict[str, object] | None
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One request of one client, with all its retries.
 
-    Writes: `writes`, and when it was done `seq` (its block). Strong reads: `table`, `key`, and what was
-    shown: `version`, `seq` (the revision's block, None when the answer does not tell) and `data`, None of a
-    deleted document; `version` is None when the document never existed.
+    Writes: `writes`, and when it was done `seq` and `as_of`, its block and the time of that; both are missing
+    of a line of a load that an earlier attempt had committed. Reads: `table`, `key`, and what was shown:
+    `version`, `seq` (the revision's block, None when the answer does not tell) and `data`, None of a deleted
+    document; `version` is None when the document never existed. Reads of the past: `as_of_seq`, a block that
+    was known to be there, and `as_of`, its time, when it was asked for by that; a history has `shown`, newest
+    first.
     """
 
     client: int
@@ -49,6 +63,9 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, object] | None = None
     over: dict[str, object] | None = None
     """Of a compare-and-set: the document that it was to replace."""
+    as_of_seq: int | None = None
+    as_of: str = ""
+    shown: tuple[Shown, ...] = ()
     attempts: Annotated[int, Meta(ge=1)] = 1
     error: str = ""
 

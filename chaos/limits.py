@@ -40,7 +40,26 @@ FAIL_STOP_S = 5.0
 """How long a node may take to end after its disk failed, or to refuse one that is rotten."""
 
 SEARCH_TIMEOUT_S = 60.0
-"""For the search for linear orders, over all registers."""
+"""For the search for linear orders, over all registers of a round."""
+
+ROUND_S = 120.0
+"""So often clients leave their documents and take new ones: what is judged together."""
+
+OPERATIONS_MAX = 3_000_000
+"""About so many operations of one run can be judged in a quarter of an hour on two cores, and kept in two
+gigabytes of disk. Clients are held back to this many over the length of a run: 833 a second in an hour."""
+
+OPEN_PER_S = 20.0
+OPEN_IN_FLIGHT_MAX = 64
+"""Operations of the open loop begin so often, whatever became of those before; so many may be under way."""
+
+LOAD_LINES = 100
+LOAD_PAUSE_S = 5.0
+LOAD_TIMEOUT_S = 20.0
+"""A bulk load has so many lines, follows the last one after such a pause, and is given up after so long."""
+
+LIST_ELEMENTS_MAX = 40
+"""A list that is as long is left for a new one, since each append writes it anew."""
 
 VERIFY_PERIOD_S = 0.2
 CHECKPOINTS_HELD_MAX = 500_000

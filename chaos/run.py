@@ -7,22 +7,23 @@ import random
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import aiohttp
 import msgspec
 
 from chaos import folder, limits, report
-from chaos.availability import longest_by_fault
-from chaos.checkers import bank, checkpoints, cycles, leaks, ledger, registers
+from chaos.availability import longest_by_fault, recovery_by_fault
+from chaos.checkers import leaks
 from chaos.checkers.anomaly import Anomaly
-from chaos.checkers.replicas import check_disks, check_exports, journal_of
+from chaos.checkers.replicas import check_disks
+from chaos.exports import fetch, keep_one, until_equal
 from chaos.faults.fault import Happened
 from chaos.history import HistoryFile, Operation
+from chaos.judge import Collected, judge, judge_alone
 from chaos.lab import namespaces
 from chaos.lab.cluster import Cluster, zones_of
 from chaos.lab.namespaces import Namespaces
@@ -30,9 +31,13 @@ from chaos.lab.network import Network
 from chaos.lab.proxies import Proxies
 from chaos.nemesis import Nemesis
 from chaos.observer import Observer
+from chaos.outline import Outline
 from chaos.schedule import Schedule
+from chaos.workloads.bulk import load_again_and_again
 from chaos.workloads.client import LEDGER, TABLE, Client, new_session
-from chaos.workloads.mix import ACCOUNTS, OPENING_BALANCE, Mix
+from chaos.workloads.mix import Mix
+from chaos.workloads.open_loop import OpenLoop
+from chaos.workloads.pace import Pace
 from chaos.workloads.verifying import Held, Verifier
 from node import __version__
 
@@ -72,14 +77,32 @@ class Run:
     """What happened in a run, and what the checkers say of it."""
 
     plan: Plan
-    history: list[Operation] = field(default_factory=list)
+    outline: Outline = field(default_factory=Outline)
     faults: list[Happened] = field(default_factory=list)
     anomalies: list[Anomaly] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
     refuted: list[str] = field(default_factory=list)
     samples: list[leaks.Sample] = field(default_factory=list)
+    data: Mapping[str, Path] = field(default_factory=dict)
+    """The data directory of each node."""
+    judged: Counter[str] = field(default_factory=Counter)
     began_ns: int = 0
     ended_ns: int = 0
+
+    @property
+    def verdict(self) -> folder.Verdict:
+        gaps = self.outline.gaps()
+        return folder.Verdict(
+            passed=not self.anomalies,
+            began_ns=self.began_ns,
+            ended_ns=self.ended_ns,
+            operations=self.outline.operations,
+            faults=dict(Counter(fault.kind for fault in self.faults)),
+            unavailable_s=longest_by_fault(gaps, self.faults),
+            recovery_s=recovery_by_fault(gaps, self.faults),
+            judged=dict(self.judged),
+            broken=folder.broken(self.anomalies),
+        )
 
 
 async def run(plan: Plan, progress: Callable[[str], None]) -> Run:
@@ -99,13 +122,8 @@ async def run(plan: Plan, progress: Callable[[str], None]) -> Run:
         result.anomalies.append(Anomaly("a healed cluster serves again", str(error)))
     finally:
         await lab.stop()
-    progress("judging")
-    _judge_alone(result)
-    if collected is not None:
-        _judge(result, collected)
-    result.anomalies += check_disks(lab.data, progress)
-    result.anomalies += _late(result)
-    folder.write_verdict(plan.folder, _verdict(result))
+    _judge(result, collected, progress)
+    folder.write_verdict(plan.folder, result.verdict)
     report.write(plan.folder)
     return result
 
@@ -121,7 +139,14 @@ def _settings(plan: Plan) -> folder.Settings:
         clients=plan.clients,
         network="namespaces" if namespaces.inside() else "proxies",
         scenario="" if plan.schedule is None else plan.schedule.name,
+        operations_per_second_max=_pace(plan),
     )
+
+
+def _pace(plan: Plan) -> float:
+    """What is left for the closed loops of all that can be judged, over the length of the run."""
+    others_per_s = limits.OPEN_PER_S + limits.LOAD_LINES / limits.LOAD_PAUSE_S
+    return max(limits.OPERATIONS_MAX / plan.seconds - others_per_s, 1.0)
 
 
 def _revision() -> str:
@@ -133,18 +158,6 @@ def _revision() -> str:
         return ""
 
 
-def _verdict(result: Run) -> folder.Verdict:
-    return folder.Verdict(
-        passed=not result.anomalies,
-        began_ns=result.began_ns,
-        ended_ns=result.ended_ns,
-        operations=len(result.history),
-        faults=dict(Counter(fault.kind for fault in result.faults)),
-        unavailable_s=longest_by_fault(result.history, result.faults),
-        broken=folder.broken(result.anomalies),
-    )
-
-
 def _late(result: Run) -> list[Anomaly]:
     """Faults of a scenario after which writes took longer to resume than it allows."""
     schedule = result.plan.schedule
@@ -153,42 +166,34 @@ def _late(result: Run) -> list[Anomaly]:
     allowed_s = schedule.writes_resume_s
     return [
         Anomaly("writes resume in time", f"{kind}: {max(found):.2f} s, and {allowed_s:g} s are allowed")
-        for kind, found in longest_by_fault(result.history, result.faults).items()
+        for kind, found in longest_by_fault(result.outline.gaps(), result.faults).items()
         if max(found) > allowed_s
     ]
 
 
-def _judge(result: Run, collected: Collected) -> None:
-    exports, verifier_key = collected
-    result.anomalies += check_exports(exports, verifier_key)
-    journal = journal_of(next(iter(exports.values())), TABLE)
-    result.anomalies += ledger.check(result.history, journal)
-    result.anomalies += checkpoints.check(result.held, result.refuted, next(iter(exports.values())))
-    result.anomalies += bank.check(journal, ACCOUNTS, len(ACCOUNTS) * OPENING_BALANCE)
-
-
-def _judge_alone(result: Run) -> None:
-    """What needs no journal."""
-    result.anomalies += registers.check(result.history, timeout_s=limits.SEARCH_TIMEOUT_S)
-    result.anomalies += cycles.check(result.history)
+def _judge(result: Run, collected: Collected | None, progress: Callable[[str], None]) -> None:
+    place = result.plan.folder
+    if collected is None:
+        result.anomalies += judge_alone(place)
+    else:
+        found, judged = judge(place, collected, result.held, result.refuted, progress)
+        result.anomalies += found
+        result.judged += judged
+        if not found:
+            keep_one(list(collected.exports.values()), place / folder.JOURNAL)
     result.anomalies += leaks.check(result.samples)
     result.anomalies += [
         Anomaly("every fault takes effect", f"{fault.kind} of {', '.join(fault.targets)} left no trace")
         for fault in result.faults
         if not fault.evidence
     ]
+    result.anomalies += check_disks(result.data, progress)
+    result.anomalies += _late(result)
 
 
 def network_of(zones: dict[str, str]) -> Network:
     """Namespaces when this process has been taken into them, else proxies."""
     return Namespaces(zones) if namespaces.inside() else Proxies(zones)
-
-
-class Collected(NamedTuple):
-    """Every node's own export of the journal, and the ledger's verifier key."""
-
-    exports: dict[str, Sequence[bytes]]
-    verifier_key: str
 
 
 class Laboratory:
@@ -199,14 +204,12 @@ class Laboratory:
         self._plan = plan
         self._progress = progress
         self._rng = random.Random(plan.seed)
+        self._mix: Mix | None = None
         zones = zones_of(plan.nodes, plan.zones)
         self._cluster = Cluster(plan.folder / "cluster", zones, network_of(zones))
-        self._history_file = HistoryFile(plan.folder / "history.jsonl")
+        self.result.data = {node.id: node.place.data for node in self._cluster.nodes.values()}
+        self._history_file = HistoryFile(plan.folder / folder.HISTORY)
         self._faults_file = (plan.folder / "faults.jsonl").open("wb")
-
-    @property
-    def data(self) -> dict[str, Path]:
-        return {node.id: node.place.data for node in self._cluster.nodes.values()}
 
     async def start(self) -> None:
         self._progress(f"starting {self._plan.nodes} nodes in {self._plan.zones} zones")
@@ -228,16 +231,17 @@ class Laboratory:
     async def load(self) -> None:
         """Clients and nemesis, for as long as planned; ends with everything healed and running."""
         stopped = asyncio.Event()
-        mix = Mix(random.Random(self._rng.random()), self._plan.clients)
+        self._mix = mix = Mix(random.Random(self._rng.random()), self._plan.clients)
         self.result.began_ns = time.monotonic_ns()
         async with new_session() as session:
-            clients = [self._client(number, session) for number in range(self._plan.clients)]
-            await mix.open_accounts(clients[0])
-            nemesis = Nemesis(self._cluster, random.Random(self._rng.random()), self._happened)
-            if self._plan.kinds:
-                nemesis.only(self._plan.kinds)
-            schedule = self._plan.schedule
-            breaking = nemesis.run(stopped) if schedule is None else nemesis.play(schedule.faults, stopped)
+            pace = Pace(_pace(self._plan))
+            clients = [self._client(number, session, pace) for number in range(self._plan.clients)]
+            loader = self._client(len(clients), session)
+            arriving = [
+                self._client(len(clients) + 1 + number, session)
+                for number in range(limits.OPEN_IN_FLIGHT_MAX)
+            ]
+            open_loop = OpenLoop(arriving, mix.open_act)
             verifier = Verifier(
                 self._cluster.endpoints, await self._verifier_key(), random.Random(self._rng.random())
             )
@@ -246,11 +250,24 @@ class Laboratory:
                 tasks.create_task(self._observer().run(stopped))
                 tasks.create_task(verifier.work(stopped))
                 tasks.create_task(self._sample(stopped))
-                tasks.create_task(breaking)
+                tasks.create_task(self._break(stopped))
+                tasks.create_task(open_loop.run(stopped))
+                tasks.create_task(load_again_and_again(loader, mix.loads(), stopped))
                 for client in clients:
                     tasks.create_task(mix.work(client, stopped))
                 await self._wait(stopped)
         self.result.ended_ns = time.monotonic_ns()
+        self.result.judged["proofs of growth"] = verifier.proved
+
+    async def _break(self, stopped: asyncio.Event) -> None:
+        nemesis = Nemesis(self._cluster, random.Random(self._rng.random()), self._happened)
+        if self._plan.kinds:
+            nemesis.only(self._plan.kinds)
+        schedule = self._plan.schedule
+        if schedule is None:
+            await nemesis.run(stopped)
+        else:
+            await nemesis.play(schedule.faults, stopped)
 
     def _observer(self) -> Observer:
         endpoints = {node.id: node.http for node in self._cluster.nodes.values()}
@@ -273,18 +290,20 @@ class Laboratory:
         while (left_s := deadline_s - time.monotonic()) > 0:
             await asyncio.sleep(min(left_s, limits.PROGRESS_PERIOD_S))
             self._progress(
-                f"{len(self.result.history):,} operations, {len(self.result.faults)} faults, "
+                f"{self.result.outline.operations:,} operations, {len(self.result.faults)} faults, "
                 f"{max(left_s - limits.PROGRESS_PERIOD_S, 0):.0f} s left"
             )
         stopped.set()
 
-    def _client(self, number: int, session: aiohttp.ClientSession) -> Client:
+    def _client(self, number: int, session: aiohttp.ClientSession, pace: Pace | None = None) -> Client:
         rng = random.Random(self._rng.random())
-        return Client(number, session, self._cluster.endpoints, rng, self._ended)
+        return Client(number, session, self._cluster.endpoints, rng, self._ended, pace)
 
     def _ended(self, operation: Operation) -> None:
-        self.result.history.append(operation)
+        self.result.outline.add(operation)
         self._history_file.add(operation)
+        if self._mix is not None:
+            self._mix.remember(operation)
 
     def _happened(self, fault: Happened) -> None:
         self.result.faults.append(fault)
@@ -308,32 +327,11 @@ class Laboratory:
         for node in self._cluster.nodes.values():
             await node.start()
         await self._cluster.until_ready(list(self._cluster.nodes))
-        async with aiohttp.ClientSession() as session:
-            await self._until_equal(session)
-            exports: dict[str, Sequence[bytes]] = {}
-            for node in self._cluster.nodes.values():
-                url = f"{node.http}/v1/ledgers/{LEDGER}/export?consistency=snapshot"
-                async with session.get(url) as answer:
-                    exports[node.id] = (await answer.read()).splitlines()
+        await until_equal(self._cluster, LEDGER)
+        exports = await fetch(self._cluster, LEDGER, self._plan.folder)
         return Collected(exports, await self._verifier_key())
-
-    async def _until_equal(self, session: aiohttp.ClientSession) -> None:
-        """Raises TimeoutError."""
-        sizes: list[int] = []
-        try:
-            async with asyncio.timeout(limits.CONVERGE_TIMEOUT_S):
-                while len(sizes) < len(self._cluster.nodes) or len(set(sizes)) > 1:
-                    await asyncio.sleep(limits.POLL_S)
-                    sizes = [await _size(session, endpoint) for endpoint in self._cluster.endpoints]
-        except TimeoutError as error:
-            raise TimeoutError(f"the healed nodes do not agree: journals of {sizes} blocks") from error
 
     async def stop(self) -> None:
         self._history_file.close()
         self._faults_file.close()
         await self._cluster.stop()
-
-
-async def _size(session: aiohttp.ClientSession, endpoint: str) -> int:
-    async with session.get(f"{endpoint}/v1/ledgers/{LEDGER}?consistency=snapshot") as answer:
-        return int((await answer.json())["size"]) if answer.status == 200 else -1

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
-from chaos.availability import gaps, longest_by_fault
 from chaos.history import Outcome
 from chaos.run import Run
 
@@ -14,16 +11,21 @@ _OUTCOMES: tuple[Outcome, ...] = ("ok", "refused", "unknown")
 
 def summary(result: Run) -> str:
     """Counts of operations and faults, how long writes stopped, and every broken promise."""
-    outcomes = Counter((each.kind, each.outcome) for each in result.history)
+    outline, verdict = result.outline, result.verdict
     seconds = (result.ended_ns - result.began_ns) / 1e9
-    lines = [f"{len(result.history):,} operations in {seconds:.0f} s, {len(result.faults)} faults"]
-    for kind in sorted({kind for kind, _ in outcomes}):
-        counts = ", ".join(f"{outcomes[kind, outcome]:,} {outcome}" for outcome in _OUTCOMES)
+    lines = [f"{outline.operations:,} operations in {seconds:.0f} s, {len(result.faults)} faults"]
+    for kind in sorted({kind for kind, _ in outline.counts}):
+        counts = ", ".join(f"{outline.counts[kind, outcome]:,} {outcome}" for outcome in _OUTCOMES)
         lines.append(f"  {kind}: {counts}")
-    longest = max((gap.seconds for gap in gaps(result.history)), default=0.0)
+    longest = max((gap.seconds for gap in outline.gaps()), default=0.0)
     lines.append(f"longest time without an acknowledged write: {longest:.2f} s")
-    for fault, found in sorted(longest_by_fault(result.history, result.faults).items()):
-        lines.append(f"  {fault}: {len(found)} times, longest {max(found):.2f} s")
+    for fault, found in sorted(verdict.unavailable_s.items()):
+        recovered = max(verdict.recovery_s[fault])
+        lines.append(
+            f"  {fault}: {len(found)} times, longest {max(found):.2f} s, "
+            f"at most {recovered:.2f} s of it after the fault had ended"
+        )
+    lines.append("judged: " + ", ".join(f"{count:,} {what}" for what, count in verdict.judged.items()))
     if not result.anomalies:
         lines.append("no promise was broken")
     for anomaly in result.anomalies[:_ANOMALIES_SHOWN_MAX]:

@@ -6,7 +6,7 @@ against the journal's own tree is every pair against each other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 import msgspec
@@ -23,10 +23,10 @@ class _Block(msgspec.Struct):
 _decode_block = msgspec.json.Decoder(_Block).decode
 
 
-def check(held: Sequence[Held], refuted: Sequence[str], export: Sequence[bytes]) -> list[Anomaly]:
-    """`export`: the lines of one that verifies (replicas.py); `refuted`: what a reader refuted at once."""
+def check(held: Sequence[Held], refuted: Sequence[str], blocks: Iterable[bytes]) -> list[Anomaly]:
+    """`blocks`: of an export that verifies (replicas.py); `refuted`: what a reader refuted at once."""
     found = [Anomaly("every checkpoint served verifies", each) for each in refuted]
-    roots = roots_of(export[1:])
+    roots = roots_of(blocks)
     signed: dict[tuple[str, int], Held] = {}
     for each in held:
         origin, size, root = each.checkpoint.origin, each.checkpoint.size, each.checkpoint.root
@@ -43,7 +43,7 @@ def check(held: Sequence[Held], refuted: Sequence[str], export: Sequence[bytes])
     return found
 
 
-def roots_of(blocks: Sequence[bytes]) -> list[bytes]:
+def roots_of(blocks: Iterable[bytes]) -> list[bytes]:
     """The root at every size from 0 on."""
     tree = TreeBuilder()
     roots = [tree.root()]

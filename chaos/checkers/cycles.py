@@ -36,11 +36,17 @@ def check(history: Sequence[Operation], *, real_time: bool = True) -> list[Anoma
                 found.append(Anomaly("a version is written once", what, (done[first], each)))
     edges = _dependencies(done, written)
     if real_time:
-        _add_real_time(done, edges)
+        add_real_time(done, edges)
+    return found + contradictions(done, edges, "transactions are strictly serializable")
+
+
+def contradictions(done: Sequence[Operation], edges: Sequence[set[int]], promise: str) -> list[Anomaly]:
+    """An anomaly for each cycle among `edges`, whose first nodes are the operations `done`."""
+    found: list[Anomaly] = []
     for cycle in _cycles(edges):
         operations = tuple(done[number] for number in cycle if number < len(done))
         what = f"{len(operations)} operations that each must come before the next, in a circle"
-        found.append(Anomaly("transactions are strictly serializable", what, operations[:_SHOWN_MAX]))
+        found.append(Anomaly(promise, what, operations[:_SHOWN_MAX]))
     return found
 
 
@@ -68,7 +74,7 @@ def _dependencies(done: Sequence[Operation], written: dict[_Document, dict[int, 
     return edges
 
 
-def _add_real_time(done: Sequence[Operation], edges: list[set[int]]) -> None:
+def add_real_time(done: Sequence[Operation], edges: list[set[int]]) -> None:
     """Adds a node for each moment at which an operation ended: the operation comes before it, it before the
     next moment, and the last one before an operation began before that. n edges do for n squared."""
     by_end = sorted(range(len(done)), key=lambda number: done[number].completed_ns)

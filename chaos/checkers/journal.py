@@ -14,6 +14,8 @@ class Revision(NamedTuple):
     key: str
     version: int
     data: dict[str, object] | None
+    at: str = ""
+    """The time of its block (RFC 3339, UTC, microseconds): comparable as text."""
 
 
 class Journal:

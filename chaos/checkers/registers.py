@@ -9,7 +9,7 @@ locality), so each is searched alone. The search is exponential in the worst cas
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from chaos.checkers.anomaly import Anomaly
@@ -111,21 +111,30 @@ def _after(step: Step, value: object) -> object:
 
 
 def check(history: Sequence[Operation], *, timeout_s: float) -> list[Anomaly]:
+    """The registers that no order explains."""
+    return anomalies(search(history, timeout_s=timeout_s))
+
+
+def search(history: Sequence[Operation], *, timeout_s: float) -> dict[tuple[str, str], Verdict]:
     """Every register alone: documents that only single puts, deletes and reads touch.
 
     What takes longer than `timeout_s` in all, or has more than CLIENTS_A_KEY_MAX clients at once, is left to
     the ledger checker, which needs no search.
     """
     deadline_s = time.monotonic() + timeout_s
-    found: list[Anomaly] = []
-    for (table, key), operations in sorted(_registers(history).items()):
-        if len({each.client for each in operations}) > CLIENTS_A_KEY_MAX:
-            continue
-        if linearizable(steps_of(operations), deadline_s=deadline_s) == "not linearizable":
-            found.append(
-                Anomaly("registers are linearizable", f"no order explains what was seen of {table}/{key}")
-            )
-    return found
+    return {
+        document: linearizable(steps_of(operations), deadline_s=deadline_s)
+        for document, operations in sorted(_registers(history).items())
+        if len({each.client for each in operations}) <= CLIENTS_A_KEY_MAX
+    }
+
+
+def anomalies(verdicts: Mapping[tuple[str, str], Verdict]) -> list[Anomaly]:
+    return [
+        Anomaly("registers are linearizable", f"no order explains what was seen of {table}/{key}")
+        for (table, key), verdict in verdicts.items()
+        if verdict == "not linearizable"
+    ]
 
 
 def _registers(history: Iterable[Operation]) -> dict[tuple[str, str], list[Operation]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 
 import msgspec
 
 from chaos.checkers.anomaly import Anomaly
-from chaos.checkers.journal import Journal, Revision
+from chaos.checkers.journal import Revision
+from stele.verify.checkpoint import parse_checkpoint
 from stele.verify.errors import VerificationError
 from stele.verify.export import verify_export
 from stele.verify.note import VerifierKey
@@ -17,27 +19,68 @@ from storage import fsck
 _FINDINGS_SHOWN_MAX = 3
 
 
-def check_exports(exports: Mapping[str, Sequence[bytes]], verifier_key: str) -> list[Anomaly]:
-    """`exports`: the lines of each node's own export. They differ in their first line, which is signed."""
-    found: list[Anomaly] = []
+def check_exports(exports: Mapping[str, Path], verifier_key: str) -> list[Anomaly]:
+    """`exports`: the file of each node's own export. They differ in their first line, which is signed.
+
+    The first one is verified block by block; of those that are the same bytes only the signature is left.
+    """
+    key = VerifierKey.parse(verifier_key)
     (first, reference), *others = exports.items()
-    for node_id, lines in others:
-        if lines[1:] != reference[1:]:
-            block = _first_difference(reference, lines)
-            found.append(Anomaly("journals are the same bytes", f"{node_id} differs from {first} at {block}"))
-    for node_id, lines in exports.items():
+    found: list[Anomaly] = []
+    root: bytes | None = None
+    try:
+        root = _verified(reference, key)
+    except VerificationError as error:
+        found.append(Anomaly("every journal verifies", f"{first}: {error}"))
+    for node_id, path in others:
+        difference = _first_difference(reference, path)
+        if difference:
+            what = f"{node_id} differs from {first} at {difference}"
+            found.append(Anomaly("journals are the same bytes", what))
         try:
-            verify_export(lines, VerifierKey.parse(verifier_key))
+            signed = _verified(path, key) if difference else _signed_root(path, key)
         except VerificationError as error:
             found.append(Anomaly("every journal verifies", f"{node_id}: {error}"))
+        else:
+            if not difference and signed != root:
+                what = f"{node_id} signed {_hex(signed)} for the journal whose root is {_hex(root)}"
+                found.append(Anomaly("every journal verifies", what))
     return found
 
 
-def _first_difference(one: Sequence[bytes], other: Sequence[bytes]) -> str:
-    for line, (left, right) in enumerate(zip(one[1:], other[1:], strict=False)):
+def _hex(root: bytes | None) -> str:
+    return "none" if root is None else root.hex()
+
+
+def lines_of(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as lines:
+        for line in lines:
+            yield line.rstrip(b"\n")
+
+
+def _verified(path: Path, key: VerifierKey) -> bytes | None:
+    return verify_export(lines_of(path), key).root
+
+
+class _Start(msgspec.Struct):
+    checkpoint: str = ""
+
+
+def _signed_root(path: Path, key: VerifierKey) -> bytes:
+    start = msgspec.json.decode(next(lines_of(path)), type=_Start)
+    return parse_checkpoint(start.checkpoint, key).root
+
+
+def _first_difference(one: Path, other: Path) -> str:
+    """Empty when there is none behind the first line."""
+    pairs = zip_longest(lines_of(one), lines_of(other))
+    next(pairs, None)
+    for line, (left, right) in enumerate(pairs):
+        if left is None or right is None:
+            return f"its end: block {line}"
         if left != right:
             return f"block {line}"
-    return f"its end: {len(other) - 1} blocks, not {len(one) - 1}"
+    return ""
 
 
 def check_disks(data: Mapping[str, Path], progress: Callable[[str], None]) -> list[Anomaly]:
@@ -63,6 +106,7 @@ class _Revision(msgspec.Struct):
 
 class _Header(msgspec.Struct):
     seq: int
+    at: str
 
 
 class _Block(msgspec.Struct):
@@ -73,13 +117,13 @@ class _Block(msgspec.Struct):
 _decode_block = msgspec.json.Decoder(_Block).decode
 
 
-def journal_of(lines: Sequence[bytes], table: str) -> Journal:
+def revisions_of(export: Path, table: str) -> Iterator[Revision]:
     """The revisions of one table (by its name) in an export that verifies."""
-    revisions: list[Revision] = []
-    for line in lines[1:]:
+    lines = lines_of(export)
+    next(lines, None)
+    for line in lines:
         block = _decode_block(line)
         for each in block.revisions:
             if each.leaf.table.partition("@")[0] == table:
-                leaf = each.leaf
-                revisions.append(Revision(block.header.seq, table, leaf.key, leaf.version, each.data))
-    return Journal(revisions)
+                leaf, header = each.leaf, block.header
+                yield Revision(header.seq, table, leaf.key, leaf.version, each.data, header.at)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-from chaos.availability import gaps
 from chaos.checkers.anomaly import Anomaly
 from chaos.folder import Folder
+from chaos.outline import Outline
 from chaos.report import tables
-from chaos.report.series import bucket_s, series
+from chaos.report.series import Buckets, bucket_s
 from chaos.report.timeline import Happenings, draw, width_of
 
 _HERE = Path(__file__).parent
@@ -40,7 +40,7 @@ _LEGEND = (
 
 def page(folder: Folder) -> str:
     """The whole file. It asks nothing of the network and links only to its neighbors in the folder."""
-    happenings = _happenings(folder)
+    outline, happenings = _happenings(folder)
     timeline = draw(happenings)
     # A script element ends at "</", wherever it stands.
     data = msgspec.json.encode(
@@ -61,7 +61,7 @@ def page(folder: Folder) -> str:
 <body>
 <main>
 {_header(folder)}
-{tables.tiles(folder)}
+{tables.tiles(folder, outline)}
 {tables.anomalies(folder)}
 <section class="card">
 <div class="head"><h2>What happened</h2>{_legend()}</div>
@@ -71,7 +71,7 @@ def page(folder: Folder) -> str:
 </section>
 <div class="columns">
 <section class="card"><h2>How long writes stopped</h2>{tables.availability(folder)}</section>
-<section class="card"><h2>How operations ended</h2>{tables.outcomes(folder)}</section>
+<section class="card"><h2>How operations ended</h2>{tables.outcomes(outline)}</section>
 </div>
 <section class="card"><h2>Every fault and its evidence</h2>{tables.faults(folder)}</section>
 <section class="card"><h2>Files</h2>{tables.files(folder)}</section>
@@ -83,19 +83,23 @@ def page(folder: Folder) -> str:
 """
 
 
-def _happenings(folder: Folder) -> Happenings:
+def _happenings(folder: Folder) -> tuple[Outline, Happenings]:
     verdict = folder.verdict
     seconds = max((verdict.ended_ns - verdict.began_ns) / 1e9, 0.001)
     buckets_max = math.floor(width_of(seconds) / _PIXELS_PER_BUCKET)
     width_s = bucket_s(seconds, buckets_max)
-    return Happenings(
+    outline, buckets = Outline(), Buckets(verdict.began_ns, seconds, width_s)
+    for operation in folder.history():
+        outline.add(operation)
+        buckets.add(operation)
+    return outline, Happenings(
         began_ns=verdict.began_ns,
         ended_ns=verdict.ended_ns,
         zones=folder.settings.zones,
-        series=series(folder.history, verdict.began_ns, seconds, width_s),
+        series=buckets.series(),
         faults=folder.faults,
         sightings=folder.sightings,
-        gaps=gaps(folder.history),
+        gaps=outline.gaps(),
         anomalies=[Anomaly(each.promise, each.what, each.operations) for each in verdict.broken],
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Sequence
 
 import msgspec
 
@@ -39,25 +40,33 @@ def latency_ms(operation: Operation) -> float:
     return (operation.completed_ns - operation.invoked_ns) / 1e6
 
 
-def series(history: Iterable[Operation], began_ns: int, seconds: float, width_s: float) -> Series:
+class Buckets:
     """Each operation counts in the bucket in which it ended; those past the end count in the last one."""
-    count = max(math.ceil(seconds / width_s - 1e-9), 1)
-    latencies: list[list[float]] = [[] for _ in range(count)]
-    counts = {name: [0] * count for name in ("writes", "reads", "refused", "unknown")}
-    for operation in history:
-        at = int((operation.completed_ns - began_ns) / _NS_PER_S / width_s)
-        at = min(max(at, 0), count - 1)
+
+    def __init__(self, began_ns: int, seconds: float, width_s: float) -> None:
+        self._began_ns = began_ns
+        self._width_s = width_s
+        self._count = max(math.ceil(seconds / width_s - 1e-9), 1)
+        self._latencies = [array("f") for _ in range(self._count)]
+        self._counts = {name: [0] * self._count for name in ("writes", "reads", "refused", "unknown")}
+
+    def add(self, operation: Operation) -> None:
+        at = int((operation.completed_ns - self._began_ns) / _NS_PER_S / self._width_s)
+        at = min(max(at, 0), self._count - 1)
         if operation.outcome == "ok":
-            counts["writes" if operation.writes else "reads"][at] += 1
-            latencies[at].append(latency_ms(operation))
+            self._counts["writes" if operation.writes else "reads"][at] += 1
+            self._latencies[at].append(latency_ms(operation))
         else:
-            counts[operation.outcome][at] += 1
-    for found in latencies:
-        found.sort()
-    rates = {name: [round(number / width_s, 1) for number in each] for name, each in counts.items()}
-    return Series(
-        width_s=width_s,
-        **rates,
-        p50_ms=[round(quantile(each, 0.5), 2) if each else None for each in latencies],
-        p99_ms=[round(quantile(each, 0.99), 2) if each else None for each in latencies],
-    )
+            self._counts[operation.outcome][at] += 1
+
+    def series(self) -> Series:
+        latencies = [sorted(each) for each in self._latencies]
+        return Series(
+            width_s=self._width_s,
+            **{
+                name: [round(number / self._width_s, 1) for number in each]
+                for name, each in self._counts.items()
+            },
+            p50_ms=[round(quantile(each, 0.5), 2) if each else None for each in latencies],
+            p99_ms=[round(quantile(each, 0.99), 2) if each else None for each in latencies],
+        )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
 from html import escape
 
-from chaos.availability import gaps
 from chaos.folder import Broken, Folder
 from chaos.history import Operation
+from chaos.outline import Outline
 from chaos.report.families import family
-from chaos.report.series import latency_ms, quantile
+from chaos.report.series import latency_ms
 from chaos.report.timeline import clock, lanes
 
 _OUTCOMES = ("ok", "refused", "unknown")
@@ -21,17 +20,17 @@ _FAULTS_OPEN_MAX = 40
 _ANOMALIES_SHOWN_MAX = 50
 
 
-def tiles(folder: Folder) -> str:
+def tiles(folder: Folder, outline: Outline) -> str:
     """The figures that people look for first."""
     verdict = folder.verdict
     seconds = max((verdict.ended_ns - verdict.began_ns) / 1e9, 0.001)
-    writes = [each for each in folder.history if each.writes and each.outcome == "ok"]
-    took = sorted(latency_ms(each) for each in folder.history if each.outcome == "ok")
-    longest = max((gap.seconds for gap in gaps(folder.history)), default=0.0)
-    stopped = sum(gap.seconds for gap in gaps(folder.history) if gap.seconds >= 0.5)
+    stops = outline.gaps()
+    longest = max((gap.seconds for gap in stops), default=0.0)
+    stopped = sum(gap.seconds for gap in stops if gap.seconds >= 0.5)
+    median, slow = outline.latency_ms(0.5), outline.latency_ms(0.99)
     figures = [
-        (f"{len(folder.history):,}", "operations", f"{len(folder.history) / seconds:,.0f} a second"),
-        (f"{len(writes):,}", "writes acknowledged", "every one of them looked for"),
+        (f"{outline.operations:,}", "operations", f"{outline.operations / seconds:,.0f} a second"),
+        (f"{outline.writes:,}", "writes acknowledged", "every one of them looked for"),
         (f"{len(folder.faults):,}", "faults", f"of {len(verdict.faults)} kinds"),
         (
             f"{longest:.2f} s",
@@ -39,9 +38,9 @@ def tiles(folder: Folder) -> str:
             f"{100 * (1 - stopped / seconds):.1f} % of the time writable",
         ),
         (
-            f"{quantile(took, 0.5):.1f} ms" if took else "–",
+            "–" if median is None else f"{median:.1f} ms",
             "median latency",
-            f"99 %: {quantile(took, 0.99):,.0f} ms" if took else "",
+            "" if slow is None else f"99 %: {slow:,.0f} ms",
         ),
     ]
     cells = "".join(
@@ -130,8 +129,8 @@ def _scale() -> str:
     return f'<svg class="strip" width="{_STRIP_WIDTH}" height="14">{words}</svg>'
 
 
-def outcomes(folder: Folder) -> str:
-    counts = Counter((str(each.kind), str(each.outcome)) for each in folder.history)
+def outcomes(outline: Outline) -> str:
+    counts = outline.counts
     rows = []
     for kind in sorted({kind for kind, _ in counts}):
         numbers = {outcome: counts[kind, outcome] for outcome in _OUTCOMES}
@@ -146,10 +145,7 @@ def outcomes(folder: Folder) -> str:
     head = "<tr><th>operation</th><th></th>"
     head += "".join(f'<th class="n"><i class="chip {each}"></i>{each}</th>' for each in _OUTCOMES) + "</tr>"
     note = "Refused: certainly without effect. Unknown: the answer was lost, and the judges allow both."
-    errors = Counter(
-        each.error.partition("(")[0] for each in folder.history if each.error and each.outcome != "ok"
-    )
-    words = ", ".join(f"{escape(name[:80])} {count:,}" for name, count in errors.most_common(6))
+    words = ", ".join(f"{escape(name[:80])} {count:,}" for name, count in outline.errors.most_common(6))
     why = f'<p class="quiet">Most frequent reasons: {words}.</p>' if words else ""
     return f'<p class="quiet">{note}</p><div class="wide"><table>{head}{"".join(rows)}</table></div>{why}'
 

@@ -10,12 +10,14 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import aiohttp
 
 from chaos import limits
 from chaos.history import Kind, Operation, Outcome, Write
+from chaos.workloads.pace import Pace
 
 LEDGER = "chaos"
 TABLE = "registers"
@@ -40,6 +42,19 @@ class Answer(NamedTuple):
         if self.status in _REFUSED or self.harmless:
             return "refused"
         return "unknown"
+
+
+class Request(NamedTuple):
+    """What a client asks of the ledger, at whichever node."""
+
+    method: str
+    path: str
+    body: object = None
+    headers: Mapping[str, str] = MappingProxyType({})
+
+
+def document_path(key: str) -> str:
+    return f"/tables/{TABLE}/documents/{key}"
 
 
 class ConnectionLost(aiohttp.ClientError):
@@ -74,30 +89,37 @@ class Client:
         endpoints: Sequence[str],
         rng: random.Random,
         record: Callable[[Operation], None],
+        pace: Pace | None = None,
     ) -> None:
         self.number = number
+        self.rng = rng
         self._session = session
         self._endpoints = list(endpoints)
-        self._rng = rng
         self._endpoint = rng.choice(self._endpoints)
         self._record = record
+        self._pace = pace
+
+    async def turn(self) -> None:
+        """Returns when the next operation may begin."""
+        if self._pace is not None:
+            await self._pace.turn()
 
     async def put(self, key: str, data: dict[str, object], *, over: Operation | None = None) -> Operation:
         """Writes a document; with `over`, a read of it, only if it is still what that showed."""
         headers = {} if over is None else {"If-Match": f'"{over.version}"'}
-        path = f"/tables/{TABLE}/documents/{key}"
         writes = (Write(TABLE, key, data),)
         shown = None if over is None else over.data
-        return await self._write("put", writes, "PUT", path, data, headers, over=shown)
+        request = Request("PUT", document_path(key), data, headers)
+        return await self.write("put", writes, request, over=shown)
 
     async def delete(self, key: str) -> Operation:
-        path = f"/tables/{TABLE}/documents/{key}"
-        return await self._write("delete", (Write(TABLE, key, None),), "DELETE", path, None, {})
+        return await self.write("delete", (Write(TABLE, key, None),), Request("DELETE", document_path(key)))
 
-    async def transfer(
-        self, documents: Mapping[str, dict[str, object]], versions: Mapping[str, int]
+    async def transact(
+        self, kind: Kind, documents: Mapping[str, dict[str, object]], versions: Mapping[str, int | None]
     ) -> Operation:
-        """Writes several documents in one transaction, if each is still at its version."""
+        """Writes several documents in one transaction, if each is still at its version; None: if there is
+        no such document."""
         body = {
             "conditions": [
                 {"table": TABLE, "key": key, "version": version} for key, version in versions.items()
@@ -107,69 +129,84 @@ class Client:
             ],
         }
         writes = tuple(Write(TABLE, key, data) for key, data in documents.items())
-        return await self._write("transfer", writes, "POST", "/transactions", body, {})
+        return await self.write(kind, writes, Request("POST", "/transactions", body))
 
     async def get(self, key: str) -> Operation:
         """A strong read."""
+        await self.turn()
+        return await self.read("get", key, document_path(key))
+
+    async def read(self, kind: Kind, key: str, path: str, **asked: Any) -> Operation:
+        """A read of one document, strong or of the past; `asked` are members of the record."""
         invoked_ns = time.monotonic_ns()
-        answer = await self._ask("GET", f"/tables/{TABLE}/documents/{key}", None, {})
+        answer = await self.ask(Request("GET", path))
         shown: dict[str, Any] = {}
         outcome = answer.outcome
         if outcome == "ok":
             shown = {name: answer.body[name] for name in ("version", "seq", "data")}
         elif answer.status == 410:
             outcome, shown = "ok", {"version": answer.body["current_version"]}
-        elif answer.status == 404:
+        elif answer.status == 404 and answer.error == "not-found":
             outcome = "ok"
-        return self._ended(
-            answer, kind="get", outcome=outcome, table=TABLE, key=key, invoked_ns=invoked_ns, **shown
+        return self.ended(
+            answer, kind=kind, outcome=outcome, table=TABLE, key=key, invoked_ns=invoked_ns, **asked, **shown
         )
 
-    async def _write(
+    async def write(
         self,
         kind: Kind,
         writes: tuple[Write, ...],
-        method: str,
-        path: str,
-        body: object,
-        headers: dict[str, str],
+        request: Request,
+        *,
         over: dict[str, object] | None = None,
+        repeat_key: str | None = None,
     ) -> Operation:
+        """`repeat_key`: the Idempotency-Key; by default one of its own."""
+        await self.turn()
         invoked_ns = time.monotonic_ns()
         # The same key with every attempt: the ledger promises one revision, whatever got lost.
-        key = f"{self.number}-{self._rng.getrandbits(128):032x}"
-        answer = await self._ask(method, path, body, {**headers, "Idempotency-Key": key})
-        seq = None
+        headers = {**request.headers, "Idempotency-Key": repeat_key or self.new_repeat_key()}
+        answer = await self.ask(request._replace(headers=headers))
+        seq, at = None, ""
         if answer.outcome == "ok":
-            seq = int(answer.body["seq"])
+            seq, at = int(answer.body["seq"]), str(answer.body["at"])
             versions = [each["version"] for each in answer.body.get("revisions", [answer.body])]
             writes = tuple(
                 Write(write.table, write.key, write.data, version)
                 for write, version in zip(writes, versions, strict=True)
             )
-        return self._ended(
+        return self.ended(
             answer,
             kind=kind,
             outcome=answer.outcome,
             writes=writes,
             seq=seq,
             over=over,
+            as_of=at,
             invoked_ns=invoked_ns,
         )
 
-    def _ended(self, answer: Answer, **members: Any) -> Operation:
-        operation = Operation(
-            client=self.number,
-            ledger=LEDGER,
-            completed_ns=time.monotonic_ns(),
-            attempts=answer.attempts,
-            error=answer.error,
-            **members,
-        )
+    def new_repeat_key(self) -> str:
+        return f"{self.number}-{self.rng.getrandbits(128):032x}"
+
+    def ended(self, answer: Answer, **members: Any) -> Operation:
+        return self.record(attempts=answer.attempts, error=answer.error, **members)
+
+    def record(self, **members: Any) -> Operation:
+        operation = Operation(client=self.number, ledger=LEDGER, completed_ns=time.monotonic_ns(), **members)
         self._record(operation)
         return operation
 
-    async def _ask(self, method: str, path: str, body: object, headers: dict[str, str]) -> Answer:
+    def another_endpoint(self) -> str:
+        """Leaves the node that it is bound to."""
+        self._endpoint = self.rng.choice(self._endpoints)
+        return self._endpoint
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        return self._session
+
+    async def ask(self, request: Request) -> Answer:
         """Asks until there is an answer that settles the matter, or time is up."""
         deadline_s = time.monotonic() + limits.OPERATION_TIMEOUT_S
         attempts, harmless, error = 0, True, ""
@@ -177,7 +214,7 @@ class Client:
             attempts += 1
             left_s = deadline_s - time.monotonic()
             try:
-                status, answer = await self._attempt(method, path, body, headers, left_s)
+                status, answer = await self._attempt(request, left_s)
             except (aiohttp.ClientConnectorError, ConnectionRefusedError) as failure:
                 error = repr(failure)  # Nothing was sent.
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as failure:
@@ -188,17 +225,17 @@ class Client:
                 if status < 500:
                     return Answer(status, answer, attempts, harmless=False, error=slug)
                 harmless = harmless and slug in _HARMLESS
-            self._endpoint = self._rng.choice(self._endpoints)
-            pause_s = self._rng.uniform(0.01, 0.05) * min(attempts, 8)
+            self.another_endpoint()
+            pause_s = self.rng.uniform(0.01, 0.05) * min(attempts, 8)
             if time.monotonic() + pause_s >= deadline_s:
                 return Answer(0, {}, attempts, harmless, error)
             await asyncio.sleep(pause_s)
 
-    async def _attempt(
-        self, method: str, path: str, body: object, headers: dict[str, str], timeout_s: float
-    ) -> tuple[int, dict[str, Any]]:
-        data = None if body is None else json.dumps(body).encode()
-        url = f"{self._endpoint}/v1/ledgers/{LEDGER}{path}"
+    async def _attempt(self, request: Request, timeout_s: float) -> tuple[int, dict[str, Any]]:
+        data = None if request.body is None else json.dumps(request.body).encode()
+        url = f"{self._endpoint}/v1/ledgers/{LEDGER}{request.path}"
         async with asyncio.timeout(min(timeout_s, limits.ATTEMPT_TIMEOUT_S)):
-            async with self._session.request(method, url, data=data, headers=headers) as response:
+            async with self._session.request(
+                request.method, url, data=data, headers=request.headers
+            ) as response:
                 return response.status, json.loads(await response.read())

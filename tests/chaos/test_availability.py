@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chaos.availability import gaps, longest_by_fault
+from chaos.availability import WriteTimes, longest_by_fault, recovery_by_fault
 from chaos.faults.fault import Happened
 from chaos.history import Operation, Outcome, Write
 
@@ -27,18 +27,28 @@ def fault(kind: str, began_s: float, healed_s: float) -> Happened:
 
 
 def test_only_acknowledged_writes_end_a_gap() -> None:
-    found = gaps([write(1.0), write(2.0, "unknown"), write(4.5), write(3.0, "refused")])
+    found = WriteTimes([write(1.0), write(2.0, "unknown"), write(4.5), write(3.0, "refused")]).gaps()
     assert [gap.seconds for gap in found] == [3.5]
 
 
 def test_writes_that_never_come_back_are_a_gap_to_the_end() -> None:
-    found = gaps([write(1.0), write(2.0), write(7.0, "unknown")])
+    found = WriteTimes([write(1.0), write(2.0), write(7.0, "unknown")]).gaps()
     assert [gap.seconds for gap in found] == [1.0, 5.0]
 
 
 def test_a_gap_is_counted_for_the_faults_it_overlaps() -> None:
     history = [write(1.0), write(1.5), write(4.0), write(4.1)]
     faults = [fault("kill", 2.0, 3.0), fault("pause", 4.0, 4.2), fault("kill", 1.1, 1.2)]
-    found = longest_by_fault(history, faults)
+    found = longest_by_fault(WriteTimes(history).gaps(), faults)
     assert [round(each, 3) for each in found["kill"]] == [2.5, 0.5]
     assert [round(each, 3) for each in found["pause"]] == [0.1]
+
+
+def test_recovery_is_what_stood_still_after_healing() -> None:
+    history = [write(1.0), write(4.0), write(4.1), write(9.0)]
+    faults = [fault("kill", 1.5, 3.0), fault("pause", 4.02, 4.05), fault("kill", 9.5, 9.6)]
+    found = recovery_by_fault(WriteTimes(history).gaps(0.5), faults)
+    assert {kind: [round(each, 3) for each in times] for kind, times in found.items()} == {
+        "kill": [1.0, 0.0],
+        "pause": [0.0],
+    }

@@ -14,7 +14,7 @@ from chaos.folder import Broken, Settings, Verdict, write_settings, write_verdic
 from chaos.history import Operation, Write, write_history
 from chaos.observer import Sighting
 from chaos.report.families import family
-from chaos.report.series import bucket_s, quantile, series
+from chaos.report.series import Buckets, bucket_s, quantile
 from chaos.report.timeline import round_step
 
 
@@ -97,7 +97,10 @@ def test_buckets_count_what_ended_in_them() -> None:
         operation(1.5, outcome="unknown"),
         operation(2.5, outcome="refused"),
     ]
-    found = series(history, 0, 2.0, 1.0)
+    buckets = Buckets(0, 2.0, 1.0)
+    for each in history:
+        buckets.add(each)
+    found = buckets.series()
     assert (found.writes, found.reads) == ([2, 0], [1, 0])
     assert (found.unknown, found.refused) == ([0, 1], [0, 1])
     assert found.p50_ms == [20, None]
