@@ -41,7 +41,8 @@ class Committed(msgspec.Struct, array_like=True, frozen=True, tag="committed"):
 
 
 class Refused(msgspec.Struct, array_like=True, frozen=True, tag="refused"):
-    """Nothing was written. `condition` is the index of the one that failed, where there is one."""
+    """Nothing was written. `condition` is the index of the one that failed, where there is one;
+    `current_version` of a missing document is that of its deletion."""
 
     reason: RefusalReason
     detail: str

@@ -108,10 +108,11 @@ def _delete_refusal(
     for operation in operations:
         key = state.tables[operation.table].current_prefix + operation.key.encode()
         if operation.op == "delete":
-            if key not in live:
-                current = transition.current(key)
-                live[key] = current is not None and current.op == _PUT
-            if not live[key]:
+            current = None if key in live else transition.current(key)
+            if current is not None and current.op != _PUT:
+                detail = f"document {operation.key!r} was deleted in block {current.seq} already"
+                return Refused("document-missing", detail, current_version=current.version)
+            if current is None and not live.get(key):
                 detail = f"there is no document {operation.key!r} in table {operation.table!r}"
                 return Refused("document-missing", detail)
         live[key] = operation.op == "put"

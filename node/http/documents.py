@@ -15,7 +15,7 @@ from node.http import schemas
 from node.http.answers import answer, document_body, encode, listed_document, listed_revision
 from node.http.bodies import parse_document, read_body
 from node.http.failures import problem_of
-from node.http.parameters import NUMBER_MAX, Limit, ReadQuery, Version, ViewQuery
+from node.http.parameters import NUMBER_MAX, Cosignatures, Limit, ReadQuery, Version, ViewQuery
 from node.http.preconditions import idempotency_key, matches_copy, request_digest
 from node.http.problems import Problem
 from node.http.proof_bodies import DocumentProof
@@ -44,12 +44,6 @@ _DOCUMENT = _DOCUMENTS + "/{key}"
 
 
 Proof = Annotated[bool, Meta(description="Add a proof against a signed checkpoint.")]
-
-
-Cosignatures = Annotated[
-    int,
-    Meta(ge=0, le=limits.VOTERS_MAX, description="Wait until so many have cosigned the proof."),
-]
 
 
 class DocumentQuery(ViewQuery, kw_only=True, frozen=True):
@@ -344,7 +338,7 @@ ROUTES = (
         leader="always",
         headers=(IF_MATCH, IDEMPOTENCY_KEY),
         answers={200: Answer("The delete is committed.", Content(JSON, schemas.Written), _ETAG)},
-        problems=(*_WRITE_PROBLEMS, "not-found"),
+        problems=(*_WRITE_PROBLEMS, "not-found", "gone"),
     ),
     Route(
         "POST",

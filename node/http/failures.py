@@ -65,11 +65,15 @@ def problem_of(error: Exception) -> Problem | None:
     return None
 
 
-def refusal(refused: Refused) -> Problem:
-    """The problem for a command that the state machine refused."""
+def refusal(refused: Refused, tx: bytes | None = None) -> Problem:
+    """The problem for a command that the state machine refused, and may be asked about under `tx`."""
+    slug = _REFUSALS.get(refused.reason, refused.reason)
+    if refused.reason == "document-missing" and refused.current_version is not None:
+        slug = "gone"
     return Problem(
-        _REFUSALS.get(refused.reason, refused.reason),
+        slug,
         refused.detail,
+        tx=UNSET if tx is None else tx.hex(),
         condition=UNSET if refused.condition is None else refused.condition,
         current_version=UNSET if refused.current_version is None else refused.current_version,
     )

@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 from node import limits
 from node.http import schemas
 from node.http.answers import answer, answer_struct, begin_stream, encode
-from node.http.parameters import NUMBER_MAX, Query, ReadQuery, Seq, Size
+from node.http.parameters import NUMBER_MAX, Cosignatures, Query, ReadQuery, Size
 from node.http.problems import Problem
 from node.http.proof_bodies import BlockProof
 from node.http.proofs import Prover, cosigned
@@ -32,7 +32,7 @@ _LEDGER = "/v1/ledgers/{ledger}"
 
 class BlockQuery(Query, kw_only=True, frozen=True):
     proof: Annotated[bool, Meta(description="Add a proof against a signed checkpoint.")] = False
-    cosignatures: Annotated[int, Meta(ge=0, le=limits.VOTERS_MAX)] = 0
+    cosignatures: Cosignatures = 0
 
 
 class BlocksQuery(Query, kw_only=True, frozen=True, rename={"start": "from"}):
@@ -41,35 +41,15 @@ class BlocksQuery(Query, kw_only=True, frozen=True, rename={"start": "from"}):
 
 
 class CheckpointQuery(Query, kw_only=True, frozen=True):
-    cosignatures: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=limits.VOTERS_MAX,
-            description="Wait, for a few seconds, until so many replicas have cosigned.",
-        ),
-    ] = 0
+    cosignatures: Cosignatures = 0
 
 
 class CheckpointsQuery(Query, kw_only=True, frozen=True):
+    size: (
+        Annotated[int, Meta(ge=0, le=NUMBER_MAX, description="Only the checkpoint of this size.")] | UnsetType
+    ) = UNSET
     from_size: Annotated[int, Meta(ge=0, le=NUMBER_MAX, description="Smallest size of the page.")] = 0
     limit: Annotated[int, Meta(ge=1, le=limits.CHECKPOINTS_LIMIT_MAX)] = limits.PAGE_LIMIT_DEFAULT
-
-
-class InclusionQuery(Query, kw_only=True, frozen=True):
-    seq: Seq
-    size: (
-        Annotated[int, Meta(ge=1, le=NUMBER_MAX, description="Size of the tree; by default the present one.")]
-        | UnsetType
-    ) = UNSET
-
-
-class ConsistencyQuery(Query, kw_only=True, frozen=True, rename={"old": "from", "new": "to"}):
-    old: Annotated[int, Meta(ge=1, le=NUMBER_MAX, description="The smaller size.")]
-    new: (
-        Annotated[int, Meta(ge=1, le=NUMBER_MAX, description="The larger size; by default the present one.")]
-        | UnsetType
-    ) = UNSET
 
 
 class ExportQuery(ReadQuery, kw_only=True, frozen=True, rename={"start": "from", "end": "to"}):
@@ -170,6 +150,8 @@ async def get_checkpoint(services: Services, call: Call) -> web.Response:
 async def list_checkpoints(services: Services, call: Call) -> web.Response:
     """From this node's own store: what it has gathered itself."""
     query = typed_query(call, CheckpointsQuery)
+    if query.size is not UNSET:
+        return _one_checkpoint(services, call.names[0], query.size)
     found = services.checkpoints.listed(call.names[0], query.from_size, query.limit + 1)
     shown = found[: query.limit]
     return answer_struct(
@@ -180,30 +162,13 @@ async def list_checkpoints(services: Services, call: Call) -> web.Response:
     )
 
 
-async def get_inclusion(services: Services, call: Call) -> web.Response:
-    query = typed_query(call, InclusionQuery)
-    journal = await journal_with(services, call.names[0], None if query.size is UNSET else query.size)
-    size = journal.size if query.size is UNSET else query.size
-    return answer_struct(
-        schemas.Inclusion(
-            seq=query.seq,
-            size=size,
-            path=[node.hex() for node in journal.inclusion(query.seq, size)],
-            leaf_hash=journal.leaf_hash(query.seq).hex(),
-        )
-    )
-
-
-async def get_consistency(services: Services, call: Call) -> web.Response:
-    query = typed_query(call, ConsistencyQuery)
-    journal = await journal_with(services, call.names[0], None if query.new is UNSET else query.new)
-    new = journal.size if query.new is UNSET else query.new
-    if query.old > new:
-        raise BlockUnknown(query.old - 1, new)
-    path = journal.consistency(query.old, new)
-    return answer_struct(
-        schemas.Consistency(from_size=query.old, to_size=new, path=[node.hex() for node in path])
-    )
+def _one_checkpoint(services: Services, ledger: str, wanted: int) -> web.Response:
+    for size, note in services.checkpoints.listed(ledger, wanted, 1):
+        if size == wanted:
+            return answer_struct(
+                schemas.Checkpoints(checkpoints=[schemas.KeptCheckpoint(size=size, note=note)])
+            )
+    raise Problem("checkpoint-unknown", f"this node has kept no checkpoint of {wanted} blocks", field="size")
 
 
 async def get_export(services: Services, call: Call) -> web.StreamResponse:
@@ -325,29 +290,7 @@ ROUTES = (
         tag="journal",
         query=CheckpointsQuery,
         answers={200: Answer("A page; pass `next` as `from_size`.", Content(JSON, schemas.Checkpoints))},
-        problems=("ledger-unknown",),
-    ),
-    Route(
-        "GET",
-        _LEDGER + "/proofs/inclusion",
-        get_inclusion,
-        operation_id="getInclusionProof",
-        summary="Proof that a block is in the tree of a size (RFC 6962)",
-        tag="journal",
-        query=InclusionQuery,
-        answers={200: Answer("The path, from the leaf up.", Content(JSON, schemas.Inclusion))},
-        problems=_READ_PROBLEMS,
-    ),
-    Route(
-        "GET",
-        _LEDGER + "/proofs/consistency",
-        get_consistency,
-        operation_id="getConsistencyProof",
-        summary="Proof that one tree is the beginning of another (RFC 6962)",
-        tag="journal",
-        query=ConsistencyQuery,
-        answers={200: Answer("The path.", Content(JSON, schemas.Consistency))},
-        problems=_READ_PROBLEMS,
+        problems=("ledger-unknown", "checkpoint-unknown"),
     ),
     Route(
         "GET",

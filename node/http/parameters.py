@@ -33,6 +33,14 @@ Consistency = Annotated[
     ),
 ]
 Limit = Annotated[int, Meta(ge=1, le=limits.PAGE_LIMIT_MAX, description="Rows of a page.")]
+Cosignatures = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=limits.VOTERS_MAX,
+        description="Wait, for a few seconds, until so many replicas have cosigned the checkpoint.",
+    ),
+]
 Time = Annotated[
     str,
     Meta(
@@ -67,6 +75,7 @@ _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
 _FIELD = re.compile(r" - at `\$\.([^`]*)`$")
 _UNKNOWN = re.compile(r"unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"missing required field `([^`]*)`")
+_OFFSET = re.compile(r"(:[0-9]{2}(?:\.[0-9]+)?) ([0-9]{2}:[0-9]{2})\Z")
 _BOUND = re.compile(r"Expected `int` (?:>=|<=) (-?[0-9]+)")
 _LENGTH = re.compile(r"of length (?:>=|<=) ([0-9]+)")
 
@@ -101,6 +110,8 @@ def parse_query(kind: type[QueryType], text: str) -> QueryType:
 
 def parse_moment(field: str, text: str) -> int:
     """Microseconds since the epoch of an RFC 3339 time. Raises Problem (invalid-parameter)."""
+    # A plus sign that is not escaped reads as a space in a query string (WHATWG URL, section 5.1).
+    text = _OFFSET.sub(r"\1+\2", text)
     try:
         return parse_time(text)
     except InvalidTime as error:

@@ -46,6 +46,7 @@ CATALOGUE: dict[str, Kind] = {
     "table-unknown": Kind(404, "There is no such table"),
     "not-found": Kind(404, "There is no such document or revision"),
     "block-unknown": Kind(404, "There is no such block"),
+    "checkpoint-unknown": Kind(404, "There is no such checkpoint"),
     "member-unknown": Kind(404, "There is no such member of the cluster"),
     "member-removed": Kind(404, "The member was removed from the cluster"),
     "tile-unknown": Kind(404, "There is no such tile"),

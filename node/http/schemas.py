@@ -283,6 +283,12 @@ class Consistency(msgspec.Struct, kw_only=True, frozen=True, rename={"from_size"
     path: list[Hash]
 
 
+class ProvedState(msgspec.Struct, kw_only=True, frozen=True):
+    table: str
+    key: str
+    proof: Proof
+
+
 class KeptCheckpoint(msgspec.Struct, kw_only=True, frozen=True):
     size: Count
     note: str

@@ -10,13 +10,12 @@ from node import limits
 from node.http import schemas
 from node.http.answers import answer_struct
 from node.http.bodies import document_problem, parse_struct, read_body
-from node.http.failures import refusal
 from node.http.parameters import Query
 from node.http.preconditions import idempotency_key, request_digest
 from node.http.problems import Problem
 from node.http.route import IDEMPOTENCY_KEY, JSON, Answer, Call, Content, Route
 from node.http.services import ANONYMOUS, Services
-from node.http.writes import REPLAYED
+from node.http.writes import REPLAYED, refused_problem
 from stele.format.canonical import parse_object
 from stele.format.errors import CanonicalError, InvalidName
 from stele.format.names import check_document_key, check_table_name
@@ -40,21 +39,25 @@ async def post_transaction(services: Services, call: Call) -> web.Response:
     stamps = services.stamps
     at = stamps.now_us()
     read_seq = None if wanted.read_seq is UNSET else wanted.read_seq
-    outcome = await services.committer.submit(
-        Transact(
-            ledger,
-            stamps.transaction_id(at),
-            at,
-            ANONYMOUS,
-            operations,
-            conditions,
-            read_seq,
-            repeat_key,
-            digest,
-        )
+    command = Transact(
+        ledger,
+        stamps.transaction_id(at),
+        at,
+        ANONYMOUS,
+        operations,
+        conditions,
+        read_seq,
+        repeat_key,
+        digest,
     )
+    outcome = await services.committer.submit(command)
+    if isinstance(outcome, Refused):
+        if outcome.reason == "version-mismatch":
+            # 412 answers a header of the request; here the condition is a part of what was asked for.
+            outcome = msgspec.structs.replace(outcome, reason="condition-failed")
+        raise refused_problem(services, command, outcome)
     if not isinstance(outcome, Committed):
-        raise _refused(outcome)
+        raise TypeError(f"a transaction cannot have the outcome {type(outcome).__name__}")
     response = answer_struct(_committed(outcome, operations))
     if outcome.repeated:
         response.headers[REPLAYED] = "true"
@@ -71,15 +74,6 @@ def _committed(outcome: Committed, operations: tuple[Operation, ...]) -> schemas
             for operation, version in zip(operations, outcome.versions, strict=True)
         ],
     )
-
-
-def _refused(outcome: object) -> Problem:
-    if not isinstance(outcome, Refused):
-        raise TypeError(f"a transaction cannot have the outcome {type(outcome).__name__}")
-    if outcome.reason == "version-mismatch":
-        # 412 answers a header of the request; here the condition is a part of what was asked for.
-        outcome = msgspec.structs.replace(outcome, reason="condition-failed")
-    return refusal(outcome)
 
 
 def _operation(services: Services, index: int, operation: schemas.PutBody | schemas.DeleteBody) -> Operation:
@@ -164,6 +158,7 @@ ROUTES = (
             "table-unknown",
             "table-dropped",
             "not-found",
+            "gone",
             "condition-failed",
             "invalid-field",
             "invalid-json",

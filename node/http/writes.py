@@ -11,6 +11,7 @@ from node.http.problems import Problem
 from node.http.route import Call
 from node.http.services import ANONYMOUS, Services
 from storage.commands import Command, Operation, Transact
+from storage.errors import LedgerUnknown
 from storage.outcomes import Committed, LedgerChanged, Refused
 
 REPLAYED = "Idempotent-Replayed"
@@ -27,8 +28,18 @@ async def transact(services: Services, command: Transact) -> Committed:
     if isinstance(outcome, Committed):
         return outcome
     if isinstance(outcome, Refused):
-        raise refusal(outcome)
+        raise refused_problem(services, command, outcome)
     raise TypeError(f"a transaction cannot have the outcome {type(outcome).__name__}")
+
+
+def refused_problem(services: Services, command: Transact, refused: Refused) -> Problem:
+    """The problem of a refused transaction, with its id when GET …/transactions/{tx} knows it: a repeated
+    refusal stands there under the id of the first one."""
+    try:
+        recorded = services.store.transaction(command.ledger, command.tx)
+    except LedgerUnknown:
+        recorded = None
+    return refusal(refused, None if recorded is None else command.tx)
 
 
 async def write_document(

@@ -74,6 +74,8 @@ def test_never_written_is_404_and_deleted_is_410(node: ServedNode, ledger: str) 
     assert (deleted.status, deleted.json["version"]) == (200, 1)
     gone = node.ask("GET", path_of(ledger))
     assert (gone.status, gone.slug, gone.json["current_version"]) == (410, "gone", 1)
+    again = node.ask("DELETE", path_of(ledger))
+    assert (again.status, again.slug, again.json["current_version"]) == (410, "gone", 1)
     assert node.ask("GET", path_of(ledger) + "?version=0").json["data"] == {"n": 1}
     assert node.ask("PUT", path_of(ledger), {"n": 2}).json["version"] == 2
 
@@ -117,6 +119,9 @@ def test_the_past_is_readable_by_version_block_and_time(node: ServedNode, ledger
     for n, written in enumerate(writes):
         for query in (f"version={n}", f"as_of_seq={written['seq']}", f"as_of={quote(written['at'])}"):
             assert node.ask("GET", f"{path_of(ledger)}?{query}").json["data"] == {"n": n}, query
+    # As a careless client writes it: an unescaped plus sign means a space in a query string.
+    offset = writes[0]["at"].replace("Z", "+00:00")
+    assert node.ask("GET", f"{path_of(ledger)}?as_of={offset}").json["data"] == {"n": 0}
     both = f"as_of_seq={writes[0]['seq']}&as_of={quote(writes[2]['at'])}"
     assert node.ask("GET", f"{path_of(ledger)}?{both}").json["data"] == {"n": 0}
     before = format_time(parse_time(writes[0]["at"]) - 1)

@@ -87,6 +87,15 @@ def test_the_checkpoint_is_signed_once_a_seal(node: ServedNode, filled: str) -> 
     assert first.body.decode().startswith(kept)
 
 
+def test_a_checkpoint_is_found_by_its_size(node: ServedNode, filled: str) -> None:
+    base = f"/v1/ledgers/{filled}"
+    size = parse_checkpoint_text(split_note(node.ask("GET", f"{base}/checkpoint").body)[0]).size
+    kept = node.ask("GET", f"{base}/checkpoints").json["checkpoints"]
+    assert [each["size"] for each in kept] == [size]
+    assert node.ask("GET", f"{base}/checkpoints?size={size}").json == {"checkpoints": kept}
+    assert node.ask("GET", f"{base}/checkpoints?size={size - 1}").slug == "checkpoint-unknown"
+
+
 def test_a_checkpoint_stays_until_the_next_seal(node: ServedNode, filled: str) -> None:
     path = f"/v1/ledgers/{filled}/checkpoint"
     first = split_note(node.ask("GET", path).body)[0]
@@ -123,7 +132,11 @@ def test_inclusion_and_consistency_proofs_hold(node: ServedNode, filled: str) ->
         ("consistency?from=0", "invalid-parameter"),
         ("consistency?from=5&to=4", "block-unknown"),
         ("consistency?from=5&to=10", "block-unknown"),
-        ("state", "route-unknown"),
+        ("state?table=cars", "invalid-parameter"),
+        ("state?table=c/rs&key=a", "invalid-parameter"),
+        ("state?table=cars&key=..", "invalid-parameter"),
+        ("state?table=cars&key=" + "%C3%A4" * 257, "invalid-parameter"),
+        ("exclusion", "route-unknown"),
     ],
 )
 def test_proofs_that_do_not_exist(node: ServedNode, filled: str, query: str, slug: str) -> None:

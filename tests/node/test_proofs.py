@@ -84,6 +84,19 @@ def test_current_values_and_absences(
 
 
 @pytest.mark.parametrize(("table", "key"), CASES)
+def test_what_is_current_is_proved_without_reading_it(
+    node: ServedNode, ledger: str, verifier: ProofVerifier, table: str, key: str
+) -> None:
+    answer = node.ask("GET", f"/v1/ledgers/{ledger}/proofs/state?table={table}&key={key}").json
+    assert (answer["table"], answer["key"]) == (table, key)
+    plain = read(node, ledger, table, key, "").json
+    if "data" in plain:
+        verify_document({**plain, "proof": answer["proof"]}, verifier, table, key)
+    else:
+        verify_absence(answer["proof"], verifier, table, key)
+
+
+@pytest.mark.parametrize(("table", "key"), CASES)
 def test_every_past(node: ServedNode, ledger: str, verifier: ProofVerifier, table: str, key: str) -> None:
     size = node.size(ledger)
     for seq in range(size):

@@ -100,6 +100,15 @@ def test_what_became_of_a_transaction(node: ServedNode, ledger: str) -> None:
         "seq": made["seq"],
     }
     assert node.ask("GET", f"{path}/{'0' * 32}").json == {"tx": "0" * 32, "status": "unknown"}
+    for refused in (
+        transact(node, ledger, put("a", 1), conditions=[{"table": "cars", "key": "a", "version": None}]),
+        node.ask("PUT", f"/v1/ledgers/{ledger}/tables/cars/documents/a", {}, {"If-None-Match": "*"}),
+    ):
+        tx = refused.json["tx"]
+        expected = {"tx": tx, "status": "refused", "reason": "version-mismatch"}
+        assert node.ask("GET", f"{path}/{tx}").json == expected
+    # Nobody can ask about a transaction of a ledger that does not exist.
+    assert "tx" not in transact(node, "nowhere", put("a", 1)).json
 
 
 def test_a_repeated_request_gets_its_first_answer_and_writes_once(node: ServedNode, ledger: str) -> None:
@@ -130,9 +139,11 @@ def test_a_key_is_not_for_two_requests(node: ServedNode, ledger: str) -> None:
 def test_a_refusal_is_repeated_too(node: ServedNode, ledger: str) -> None:
     path = f"/v1/ledgers/{ledger}/tables/cars/documents/a"
     headers = {"Idempotency-Key": "k1", "If-Match": '"0"'}
-    assert node.ask("PUT", path, {"n": 1}, headers).status == 412
+    first = node.ask("PUT", path, {"n": 1}, headers)
     node.ask("PUT", path, {"n": 0})
-    assert node.ask("PUT", path, {"n": 1}, headers).status == 412
+    again = node.ask("PUT", path, {"n": 1}, headers)
+    assert (first.status, again.status, again.json["detail"]) == (412, 412, first.json["detail"])
+    assert "tx" not in again.json  # it stands under the first one's id
 
 
 def test_a_transaction_is_repeated_as_a_whole(node: ServedNode, ledger: str) -> None:
