@@ -123,6 +123,7 @@ class Node:
             on_group=metrics.group,
         )
         reads = Reads(replica, store, machine)
+        signing = Signing(config, store, replica, machine, committer, reads, stamps, self._on_fatal)
         return Services(
             config=config,
             store=store,
@@ -130,7 +131,7 @@ class Node:
             membership=MembershipWatch(replica, metrics.membership_changes.inc),
             committer=committer,
             reads=reads,
-            signing=Signing(config, store, replica, machine, committer, reads, stamps, self._on_fatal),
+            signing=signing,
             sealing=Sealing(
                 store,
                 machine,
@@ -141,7 +142,9 @@ class Node:
             ),
             forwarder=Forwarder(config.node_id, partial(_http_url, replica, config)),
             stamps=stamps,
-            scrubbing=Scrubbing(store, self._on_fatal),
+            scrubbing=Scrubbing(
+                store, signing.checkpoints, self._on_fatal, rows_per_s=config.scrub_rows_per_s
+            ),
             erasing=Erasing(store, replica, committer, stamps, self._on_fatal),
             metrics=metrics,
             openapi_document=encode(build_document(ROUTES, version=node.__version__)),

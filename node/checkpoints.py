@@ -8,7 +8,9 @@ from typing import NamedTuple
 from node import limits
 from node.own_keys import LogKeys
 from stele.format.note import SigningKey, checkpoint_text
+from stele.verify.errors import VerificationError
 from stele.verify.key_history import KeyHistory
+from stele.verify.note import ED25519, VerifierKey, open_note
 from storage.errors import InvariantBroken, LedgerUnknown
 from storage.rows import Sealed
 from storage.store import LedgerInfo, Store
@@ -107,6 +109,21 @@ class Checkpoints:
         tree = self.tree(self._info(ledger), sealed.size)
         self.sign([tree])
         return self._with_cosignatures(tree.info.number, tree.size)
+
+    def check_kept(self, ledger: str, note: str) -> None:
+        """Raises InvariantBroken unless a key that speaks, or spoke, for the log signed what is kept, and
+        LedgerUnknown. Before the journal names such a key, nothing can be said."""
+        info, history = self._info(ledger), self._key_history()
+        if history.log is None:
+            return
+        named = [history.log, *history.former_logs]
+        keys = [VerifierKey(self.origin(info), ED25519, key.public_key) for key in named]
+        try:
+            open_note(note, keys)
+        except VerificationError as error:
+            raise InvariantBroken(
+                f"ledger {ledger!r}: a checkpoint that is kept does not hold: {error}"
+            ) from error
 
     def cosigned(self, ledger: str, required: int, from_size: int) -> str | None:
         """The newest checkpoint from `from_size` on that so many replicas have cosigned, if there is one.

@@ -133,6 +133,8 @@ class Config:
         trusts clocks, and a leader that dies is then missed for a whole election timeout.
     clock_drift_max_ppm
         By how much any node's clock may run fast or slow, in millionths; leases are shorter by as much.
+    scrub_rows_per_s
+        Blocks, buckets and checkpoints that the background scrub recomputes a second; 0 turns it off.
     log_level
         What to log on stderr, as JSON lines.
     """
@@ -171,6 +173,7 @@ class Config:
     allow_erasure: Annotated[bool, Parameter(negative="")] = False
     read_lease: Annotated[bool, Parameter(negative="")] = False
     clock_drift_max_ppm: int = limits.CLOCK_DRIFT_MAX_PPM
+    scrub_rows_per_s: int = limits.SCRUB_ROWS_PER_S
     log_level: LogLevel = "info"
 
     def __post_init__(self) -> None:
@@ -186,6 +189,7 @@ class Config:
         _check_range("catch_up_rate_mib_s", self.catch_up_rate_mib_s, 1, 10_000)
         _check_range("log_retained_mib", self.log_retained_mib, 1, 65_536)
         _check_range("clock_drift_max_ppm", self.clock_drift_max_ppm, 0, 500_000)
+        _check_range("scrub_rows_per_s", self.scrub_rows_per_s, 0, 1_000_000)
         if not self.peers and not self.join:
             object.__setattr__(self, "peers", (self._alone(),))
         self._check_peers()

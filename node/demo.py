@@ -18,6 +18,7 @@ import aiohttp
 
 from node import certificates, limits, sample
 from node.config import ConfigInvalid, Peer, check_seal_interval
+from node.drill_desk import DrillDesk, wipe_what_drills_left
 from node.signing_keys import create_log_key
 from node.supervisor import NodeProcess, Supervisor
 from node.trust_policy import policy_text
@@ -125,6 +126,7 @@ class DemoCluster:
         self._ports = [port + number for number in range(nodes)]
         self._supervisor = Supervisor(self._write_files(), self._write_ready_file, _say)
         self._verifier_key: str | None = None
+        self._desk = DrillDesk(data, self._supervisor, self._drilled, self._until_serving, _say)
 
     async def run(self, *, with_sample: bool) -> int:
         stop = asyncio.Event()
@@ -133,6 +135,8 @@ class DemoCluster:
             loop.add_signal_handler(number, stop.set)
         stopped = asyncio.ensure_future(stop.wait())
         try:
+            for node_id in wipe_what_drills_left(self._data):
+                _say(f"{node_id} was left altered by a drill; it begins anew, and catches up")
             await self._supervisor.start()
             serving = asyncio.ensure_future(self._bring_up(with_sample))
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -143,6 +147,7 @@ class DemoCluster:
         finally:
             stopped.cancel()
             _say("stopping")
+            await self._desk.stop()
             await self._supervisor.stop()
             if self._ready_file is not None:
                 self._ready_file.unlink(missing_ok=True)
@@ -223,7 +228,14 @@ class DemoCluster:
         """Tell whoever waits; not before the cluster serves. Replaced in one step."""
         if self._ready_file is None or self._verifier_key is None:
             return
-        line = {
+        try:
+            _replace_file(self._ready_file, json.dumps(self._described()) + "\n")
+        except OSError as error:
+            # The nodes serve even so, and must go on being watched.
+            _say(f"ready_file: {self._ready_file} cannot be written: {error}")
+
+    def _described(self) -> dict[str, object]:
+        return {
             "nodes": [
                 {
                     "id": peer.id,
@@ -236,11 +248,9 @@ class DemoCluster:
             "ledger": sample.LEDGER,
             "verifier_key": self._verifier_key,
         }
-        try:
-            _replace_file(self._ready_file, json.dumps(line) + "\n")
-        except OSError as error:
-            # The nodes serve even so, and must go on being watched.
-            _say(f"ready_file: {self._ready_file} cannot be written: {error}")
+
+    def _drilled(self) -> dict[str, object]:
+        return {**self._described(), "policy": str(self._policy_file)}
 
     # --- the running cluster ------------------------------------------------------------------
 
@@ -258,8 +268,13 @@ class DemoCluster:
                     f"the cluster did not come up within {limits.DEMO_READY_TIMEOUT_S:.0f} s; "
                     f"see {self._data}/n*/steled.log"
                 ) from error
+        await self._desk.start()
         self._write_ready_file()
         self._say_ready()
+
+    async def _until_serving(self, node_id: str) -> None:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+            await self._until_ready(session, next(peer for peer in self._peers if peer.id == node_id))
 
     async def _until_ready(self, session: aiohttp.ClientSession, peer: Peer) -> None:
         while peer.id not in self._supervisor.given_up:

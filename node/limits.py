@@ -138,9 +138,11 @@ ERASURE_ASK_TIMEOUT_S = 2.0
 
 # --- scrub ------------------------------------------------------------------------------------
 
-SCRUB_BLOCKS_AT_ONCE = 4
-SCRUB_PAUSE_S = 0.05
-"""Between so many blocks: at most 80 a second, which takes less than a hundredth of a processor."""
+SCRUB_ROWS_AT_ONCE = 4
+"""Between two pauses."""
+
+SCRUB_ROWS_PER_S = 80
+"""By default, which takes less than a hundredth of a processor."""
 
 SCRUB_ROUND_PAUSE_S = 60.0
 """After the last block, before the first one again."""
@@ -199,10 +201,17 @@ DEMO_NODES_MAX = VOTERS_MAX
 DEMO_CERTIFICATE_RENEWAL_DAYS = 90
 """A demo that starts renews certificates that have no more left than this."""
 DEMO_RESTART_DELAY_S = 0.2
+DEMO_HOLD_POLL_S = 0.5
 DEMO_QUICK_DEATH_S = 5.0
 DEMO_QUICK_DEATHS_MAX = 5
 DEMO_READY_TIMEOUT_S = 60.0
 DEMO_STOP_TIMEOUT_S = 20.0
+
+DRILL_NODES_MIN = 3
+DRILL_SCRUB_ROWS_PER_S = 2_000
+"""Of a node that was altered: nobody wants to wait for what takes hours on a real one."""
+DRILL_LINE_SIZE_BYTES = 64 << 10
+DRILL_LOG_SIZE_BYTES = 1 << 20
 
 # --- checkpoints and cosignatures -------------------------------------------------------------
 

@@ -40,8 +40,12 @@ class Supervisor:
         self._on_change = on_change
         self._report = report
         self._processes: dict[str, asyncio.subprocess.Process] = {}
-        self._watchers: list[asyncio.Task[None]] = []
+        self._watchers: dict[str, asyncio.Task[None]] = {}
         self._given_up: set[str] = set()
+        self._held: set[str] = set()
+        self.ends: dict[str, list[int]] = {node.node_id: [] for node in nodes}
+        """What each node's processes ended with by themselves, since it was last released."""
+        self._arguments: dict[str, tuple[str, ...]] = {}
         self._stopping = False
 
     @property
@@ -55,15 +59,39 @@ class Supervisor:
 
     async def start(self) -> None:
         for node in self._nodes:
-            await self._spawn(node)
-            self._watchers.append(asyncio.create_task(self._watch(node)))
+            await self._begin(node)
+
+    def exit_code(self, node_id: str) -> int | None:
+        """What the node's process ended with; None while it runs."""
+        process = self._processes.get(node_id)
+        return None if process is None else process.returncode
+
+    async def hold(self, node_id: str) -> None:
+        """Stop a node, and start it no more until `release`. Nothing runs on its data when this returns."""
+        self._held.add(node_id)
+        watcher = self._watchers[node_id]
+        kill_at_s = time.monotonic() + limits.DEMO_STOP_TIMEOUT_S
+        while not watcher.done():
+            process = self._processes[node_id]
+            if process.returncode is None:
+                process.kill() if time.monotonic() > kill_at_s else process.terminate()
+            # Asked again: the watcher may have been about to start another one.
+            await asyncio.wait({watcher}, timeout=limits.DEMO_HOLD_POLL_S)
+
+    async def release(self, node_id: str, *arguments: str) -> None:
+        """Start a node that is held, with more arguments to `steled serve` than its own."""
+        self._held.discard(node_id)
+        self._given_up.discard(node_id)
+        self._arguments[node_id] = arguments
+        self.ends[node_id].clear()
+        await self._begin(next(node for node in self._nodes if node.node_id == node_id))
 
     async def stop(self) -> None:
         """SIGTERM to all, then wait; SIGKILL to what is still there after the deadline."""
         self._stopping = True
-        for watcher in self._watchers:
+        for watcher in self._watchers.values():
             watcher.cancel()
-        await asyncio.gather(*self._watchers, return_exceptions=True)
+        await asyncio.gather(*self._watchers.values(), return_exceptions=True)
         alive = [process for process in self._processes.values() if process.returncode is None]
         for process in alive:
             process.terminate()
@@ -76,6 +104,10 @@ class Supervisor:
                     process.kill()
             await asyncio.wait(ends)
 
+    async def _begin(self, node: NodeProcess) -> None:
+        await self._spawn(node)
+        self._watchers[node.node_id] = asyncio.create_task(self._watch(node))
+
     async def _spawn(self, node: NodeProcess) -> None:
         with node.log_file.open("ab") as log:
             self._processes[node.node_id] = await asyncio.create_subprocess_exec(
@@ -85,6 +117,7 @@ class Supervisor:
                 "serve",
                 "--config",
                 str(node.config_file),
+                *self._arguments.get(node.node_id, ()),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -100,6 +133,9 @@ class Supervisor:
         while not self._stopping:
             started_s = time.monotonic()
             code = await self._processes[node.node_id].wait()
+            if node.node_id in self._held:
+                return
+            self.ends[node.node_id].append(code)
             quick = time.monotonic() - started_s < limits.DEMO_QUICK_DEATH_S
             own_fault = code not in _KILLED_FROM_OUTSIDE
             quick_deaths = quick_deaths + 1 if own_fault and quick else 0
@@ -112,6 +148,8 @@ class Supervisor:
                 return
             self._report(f"{node.node_id} ended ({_ending(code)}) and is started again")
             await asyncio.sleep(limits.DEMO_RESTART_DELAY_S * 2**quick_deaths)
+            if node.node_id in self._held:
+                return
             try:
                 await self._spawn(node)
             except OSError as error:  # a full disk, no memory for a process: the next round tries again

@@ -149,6 +149,7 @@ def _load(disk: Disk, name: str, row: rows.LedgerRow) -> LedgerState:
     last_header = stored_block(disk, number, end.size - 1).header
     if leaf_hash(last_header) != end.head:
         raise InvariantBroken(f"ledger {name!r}: block {end.size - 1} is not the one the journal ended with")
+    _check_sealed_root(name, tree, end.sealed)
     state_map = _load_map(disk, name, number, end.sealed)
     state = LedgerState(name, row, tree, state_map, end.head, parse_header(last_header).at_us)
     state.refusals_from = end.refusals_from
@@ -158,6 +159,16 @@ def _load(disk: Disk, name: str, row: rows.LedgerRow) -> LedgerState:
     _load_tables(disk, state)
     _load_erasures(disk, state)
     return state
+
+
+def _check_sealed_root(name: str, tree: JournalTree, sealed: rows.Sealed | None) -> None:
+    """A tile that was altered makes another root: found here, before this node cosigns it."""
+    found = b"" if sealed is None else tree.root(sealed.size)
+    if sealed is not None and found != sealed.root:
+        raise InvariantBroken(
+            f"ledger {name!r}: the root of {sealed.size} blocks is {found.hex()}, but seal {sealed.seal_seq} "
+            f"had {sealed.root.hex()}; steled fsck names the block or tile"
+        )
 
 
 def _load_erasures(disk: Disk, state: LedgerState) -> None:

@@ -14,6 +14,8 @@ ROOT_SIZE_BYTES = 32
 _CURRENT = struct.Struct(">QQIB32s")
 _unpack_current_start = struct.Struct(">QQ").unpack_from
 _REVISION = struct.Struct(">QIBQQ16s32s")
+REVISION_HEAD_SIZE_BYTES = _REVISION.size
+"""Of a revision's row, before its payload."""
 
 OPS = ("put", "delete")
 OP_NUMBERS = {"put": 0, "delete": 1}

@@ -6,9 +6,10 @@ entry a key for versions and one for the state map (see stele.verify.history and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Literal
 
 from stele.audit.journal_copy import Incoming, JournalCopy
 from stele.client import Ledger, SignedCheckpoint, VerificationFailed
@@ -42,9 +43,18 @@ class Auditor:
     """Audits one ledger into one copy: `replay` once, then `follow_once` as often as one likes."""
 
     def __init__(
-        self, ledger: Ledger, ledger_id: str, origin: str, log: TrustPolicy, copy: JournalCopy
+        self,
+        ledger: Ledger,
+        ledger_id: str,
+        origin: str,
+        log: TrustPolicy,
+        copy: JournalCopy,
+        *,
+        own: bool = False,
     ) -> None:
-        """`log` is the log's key alone, under which checkpoints that were ever signed are compared."""
+        """`log` is the log's key alone, under which checkpoints that were ever signed are compared. `own`:
+        the journal is read from the disk of the node that answers, whether it leads or not."""
+        self._consistency: Literal["strong", "snapshot"] = "snapshot" if own else "strong"
         self._ledger = ledger
         self._origin = origin
         self._log = log
@@ -123,7 +133,7 @@ class Auditor:
     async def _read(
         self, end: int, signed: dict[int, str], incoming: Incoming, progress: Progress | None
     ) -> None:
-        async with aclosing(self._ledger.export(self._chain.next_seq, end)) as lines:
+        async with aclosing(self._export(end)) as lines:
             await anext(lines)  # the head says nothing that is not checked below
             async for line in lines:
                 incoming.add(line)
@@ -136,6 +146,9 @@ class Auditor:
                     progress(self._chain.next_seq)
         if self._chain.next_seq != end:
             raise Incomplete("blocks of the journal", expected=end, found=self._chain.next_seq)
+
+    def _export(self, end: int) -> AsyncGenerator[bytes, None]:
+        return self._ledger.export(self._chain.next_seq, end, consistency=self._consistency)
 
     async def _signed_between(self, first: int, end: int) -> dict[int, str]:
         """Every checkpoint that the answering node keeps of sizes above `first` up to `end`."""

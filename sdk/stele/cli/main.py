@@ -14,6 +14,7 @@ from stele import __version__
 from stele.cli.audit import audit
 from stele.cli.cluster import cluster_app
 from stele.cli.documents import document_app
+from stele.cli.drill import drill_app
 from stele.cli.exits import Exit, InputError, UsageError, complain, describe, exit_of
 from stele.cli.journal import block_app, checkpoint_app, export, proof_app
 from stele.cli.ledgers import ledger_app, table_app
@@ -54,6 +55,7 @@ def build_app() -> App:
         receipt_app,
         policy_app,
         cluster_app,
+        drill_app,
     ):
         app.command(group)
     for command in (transact, bulk, export, verify, audit, witness):

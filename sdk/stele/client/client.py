@@ -31,7 +31,8 @@ class Client:
 
     `endpoints`: one or more of "http://host:port". `trust`: whose signatures count; with one, reads are
     verified. `memory`: where checkpoints are remembered, by default in the process. `timeout_s`: the
-    deadline of a call with all its retries; streams have their own.
+    deadline of a call with all its retries; streams have their own. `only_these`: never ask a node that
+    is not among the endpoints, which may still pass on to the leader what only that can answer.
 
         async with Client(["http://127.0.0.1:7400"], trust=TrustPolicy(key)) as client:
             document = await client.ledger("cars").get("default", "VIN-1")
@@ -45,9 +46,10 @@ class Client:
         memory: CheckpointMemory | None = None,
         timeout_s: float = TIMEOUT_S_DEFAULT,
         headers: Mapping[str, str] | None = None,
+        only_these: bool = False,
     ) -> None:
         addresses = endpoints.split(",") if isinstance(endpoints, str) else endpoints
-        self._transport = Transport(addresses, timeout_s=timeout_s, headers=headers)
+        self._transport = Transport(addresses, timeout_s=timeout_s, headers=headers, learns=not only_these)
         self._trust = trust
         self._memory = memory if memory is not None else InProcessMemory()
 

@@ -44,9 +44,12 @@ class ExportHead(msgspec.Struct):
 
 
 async def export_lines(
-    transport: Transport, ledger_path: str, from_seq: int, to_seq: int | None
+    transport: Transport, ledger_path: str, from_seq: int, to_seq: int | None, *, own: bool = False
 ) -> AsyncGenerator[bytes, None]:
-    """The head once, then the blocks from `from_seq` up to `to_seq`, over as many connections as it takes."""
+    """The head once, then the blocks from `from_seq` up to `to_seq`, over as many connections as it takes.
+
+    `own`: whatever node answers shall answer from its own disk.
+    """
     head: ExportHead | None = None
     next_seq = from_seq
     failures = 0
@@ -54,9 +57,9 @@ async def export_lines(
         before = next_seq
         try:
             async with AsyncExitStack() as stack:
-                response = await _open(
-                    transport, ledger_path, next_seq, head.to_seq if head else to_seq, stack
-                )
+                end = head.to_seq if head else to_seq
+                request = Request("GET", ledger_path + "/export", query=_query(next_seq, end, own=own))
+                response = await _open(transport, request, stack)
                 lines = await stack.enter_async_context(aclosing(lines_of(response)))
                 first = await anext(lines, None)
                 if first is None:
@@ -79,13 +82,18 @@ async def export_lines(
             await asyncio.sleep(RETRY_WAIT_INITIAL_S * 2**failures)
 
 
-async def _open(
-    transport: Transport, ledger_path: str, from_seq: int, to_seq: int | None, stack: AsyncExitStack
-) -> aiohttp.ClientResponse:
+def _query(from_seq: int, to_seq: int | None, *, own: bool) -> dict[str, str]:
     query = {"from": str(from_seq)}
     if to_seq is not None:
         query["to"] = str(to_seq)
-    request = Request("GET", ledger_path + "/export", query=query)
+    if own:
+        query["consistency"] = "snapshot"
+        if to_seq:
+            query["min_seq"] = str(to_seq - 1)
+    return query
+
+
+async def _open(transport: Transport, request: Request, stack: AsyncExitStack) -> aiohttp.ClientResponse:
     try:
         async for attempt in retry.attempts(transport.timeout_s):
             with attempt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Literal
 
 from stele.client.access import LedgerAccess
 from stele.client.errors import NotTrusted, ServerFailed
@@ -94,13 +94,21 @@ class Journal(LedgerAccess):
         """The proof that block `seq` is in the journal of `size` blocks."""
         return await self._get("/proofs/inclusion", Inclusion, {"seq": str(seq), "size": str(size)})
 
-    async def export(self, from_seq: int = 0, to_seq: int | None = None) -> AsyncGenerator[bytes, None]:
+    async def export(
+        self,
+        from_seq: int = 0,
+        to_seq: int | None = None,
+        *,
+        consistency: Literal["strong", "snapshot"] = "strong",
+    ) -> AsyncGenerator[bytes, None]:
         """The journal as NDJSON lines without their line feeds: a head, then one block a line.
 
         `to_seq` is exclusive, by default the size of the journal when the export begins. A connection that
-        breaks is taken up again at the next block. Check the lines with stele.verify.verify_export.
+        breaks is taken up again at the next block. `snapshot`: from the answering node's own disk, whether
+        it leads or not. Check the lines with stele.verify.verify_export.
         """
-        async with aclosing(export_lines(self._transport, self.path, from_seq, to_seq)) as lines:
+        own = consistency == "snapshot"
+        async with aclosing(export_lines(self._transport, self.path, from_seq, to_seq, own=own)) as lines:
             async for line in lines:
                 yield line
 

@@ -32,11 +32,13 @@ class Route:
     endpoints that refused a connection a moment ago come last, but are still tried.
     """
 
-    def __init__(self, endpoints: Sequence[str]) -> None:
+    def __init__(self, endpoints: Sequence[str], *, learns: bool = True) -> None:
+        """Without `learns`, only the endpoints given are ever asked."""
         unique = tuple(dict.fromkeys(parse_endpoint(endpoint) for endpoint in endpoints))
         if not 1 <= len(unique) <= ENDPOINTS_MAX:
             raise Invalid(f"give between 1 and {ENDPOINTS_MAX} endpoints")
         self.endpoints = unique
+        self._learns = learns
         self._url_of_node: dict[str, str] = {}
         self._leader_url: str | None = None
         self._last_good: str | None = None
@@ -86,7 +88,7 @@ class Route:
 
     def refresh_due(self, now_s: float) -> bool:
         """Whether GET /v1/cluster would tell something that is missing."""
-        if not self._refresh_wanted:
+        if not self._refresh_wanted or not self._learns:
             return False
         return self._refreshed_s is None or now_s - self._refreshed_s >= CLUSTER_REFRESH_S_MIN
 

@@ -142,9 +142,15 @@ class Transport:
     """
 
     def __init__(
-        self, endpoints: Sequence[str], *, timeout_s: float, headers: Mapping[str, str] | None
+        self,
+        endpoints: Sequence[str],
+        *,
+        timeout_s: float,
+        headers: Mapping[str, str] | None,
+        learns: bool = True,
     ) -> None:
-        self.route = Route(endpoints)
+        """`learns`: ask nodes that the cluster names, too, and the leader first."""
+        self.route = Route(endpoints, learns=learns)
         self.timeout_s = timeout_s
         self._headers = dict(headers or {})
         self._session: aiohttp.ClientSession | None = None
