@@ -6,7 +6,6 @@ import asyncio
 import fcntl
 import json
 import os
-import shlex
 import signal
 import socket
 import sys
@@ -18,6 +17,7 @@ import aiohttp
 
 from node import certificates, limits, sample
 from node.config import ConfigInvalid, Peer, check_seal_interval
+from node.demo_words import ready_text
 from node.drill_desk import DrillDesk, wipe_what_drills_left
 from node.signing_keys import create_log_key
 from node.supervisor import NodeProcess, Supervisor
@@ -270,7 +270,8 @@ class DemoCluster:
                 ) from error
         await self._desk.start()
         self._write_ready_file()
-        self._say_ready()
+        sys.stdout.write(ready_text(self._peers, verifier_key, self._policy_file))
+        sys.stdout.flush()
 
     async def _until_serving(self, node_id: str) -> None:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
@@ -350,24 +351,6 @@ class DemoCluster:
                     raise DemoFailed(f"{method} {path} was answered {response.status}: {answer.decode()}")
             await asyncio.sleep(0.1)
 
-    def _say_ready(self) -> None:
-        first = self._peers[0].http_url
-        documents = f"{first}/v1/ledgers/{sample.LEDGER}/tables/{sample.TABLE}/documents"
-        stele = _stele_command()
-        names = ", ".join(f"{peer.id} in {peer.zone}: {peer.http_url}" for peer in self._peers)
-        of_vehicle = f"{sample.LEDGER} {sample.TABLE} {sample.FIRST_VIN}"
-        sys.stdout.write(
-            f"\nStele serves.\n  {names}\n  API: {first}/docs\n"
-            f"  verifier key of ledger {sample.LEDGER!r}: {self._verifier_key}\n"
-            f"  trust policy (the log and a majority of the replicas): {self._policy_file}\n\n"
-            "Try:\n"
-            f"""  curl -X PUT {documents}/my-car -d '{{"make": "Aurora", "owner": "me"}}'\n"""
-            f"  {stele} document history {of_vehicle} --endpoints {first}\n"
-            f"  {stele} verify {sample.LEDGER} --endpoints {first} --key {self._verifier_key}\n\n"
-            "Ctrl-C stops the cluster; its data stays.\n"
-        )
-        sys.stdout.flush()
-
 
 def _replace_file(path: Path, text: str) -> None:
     """In one step, so that nobody reads half of it."""
@@ -394,16 +377,6 @@ def _check_free(port: int) -> None:
             probe.bind((_HOST, port))
         except OSError as error:
             raise DemoFailed(f"port: {port} is in use; choose another with --port") from error
-
-
-def _stele_command() -> str:
-    """How to call the client from the shell that the demo was started in, with no environment activated."""
-    script = Path(sys.executable).with_name("stele")
-    if not script.exists():
-        return f"{shlex.quote(sys.executable)} -m stele.cli"
-    if script.is_relative_to(Path.cwd()):
-        script = script.relative_to(Path.cwd())
-    return shlex.quote(str(script))
 
 
 def _say(text: str) -> None:
