@@ -37,7 +37,7 @@ Stele = Callable[..., Finished]
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     # Seals come only when somebody asks for a proof, so that tests can count blocks.
-    running = Cluster(tmp_path_factory.mktemp("single"), 1, "--seal-interval-s", "3600")
+    running = Cluster(tmp_path_factory.mktemp("single"), 1, "--seal-interval-s", "3600", "--allow-erasure")
     running.start()
     try:
         yield running

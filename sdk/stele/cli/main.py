@@ -15,6 +15,7 @@ from stele.cli.audit import audit
 from stele.cli.cluster import cluster_app
 from stele.cli.documents import document_app
 from stele.cli.drill import drill_app
+from stele.cli.erasures import erasure_app
 from stele.cli.exits import Exit, InputError, UsageError, complain, describe, exit_of
 from stele.cli.journal import block_app, checkpoint_app, export, proof_app
 from stele.cli.ledgers import ledger_app, table_app
@@ -49,6 +50,7 @@ def build_app() -> App:
         table_app,
         document_app,
         transaction_app,
+        erasure_app,
         block_app,
         checkpoint_app,
         proof_app,

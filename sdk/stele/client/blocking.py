@@ -20,6 +20,11 @@ from stele.client.trust import TrustPolicy
 class BlockingLedger(Bridged):
     """One ledger; see Ledger for what each call does. Made by BlockingClient.ledger(name)."""
 
+    @property
+    def name(self) -> str:
+        name: str = self._inner.name
+        return name
+
     info = blocking(Ledger.info)
     create_table = blocking(Ledger.create_table)
     table = blocking(Ledger.table)
@@ -36,6 +41,9 @@ class BlockingLedger(Bridged):
     transact = blocking(Ledger.transact)
     transact_json = blocking(Ledger.transact_json)
     transaction = blocking(Ledger.transaction)
+
+    erase = blocking(Ledger.erase)
+    erasure = blocking(Ledger.erasure)
 
     receipt = blocking(Ledger.receipt)
     block_receipt = blocking(Ledger.block_receipt)

@@ -147,6 +147,7 @@ _CLASS_OF_SLUG: dict[str, type[SteleError]] = {
     "condition-failed": ConditionFailed,
     "idempotency-key-reused": IdempotencyKeyReused,
     "deletion-protected": DeletionProtected,
+    "erasure-not-allowed": Conflict,
     "outcome-unknown": OutcomeUnknown,
     "no-leader": Unavailable,
     "transfer-failed": Unavailable,

@@ -145,6 +145,32 @@ class TransactionStatus(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
+class ErasureReplica(msgspec.Struct, frozen=True):
+    """How far one node is: it waits for the block, for its Raft log or its files to be cleared, or it did not
+    answer."""
+
+    id: str
+    complete: bool
+    completed_at: datetime | None = None
+    waiting_for: str | None = None
+
+
+class Erasure(msgspec.Struct, frozen=True):
+    """An erasure. `versions` are inclusive ranges, `table` is the table's id. Complete: no replica holds what
+    was erased any more."""
+
+    ledger: str
+    table: str
+    key: str
+    versions: list[tuple[int, int]]
+    reason: str
+    seq: int
+    tx: str
+    at: datetime
+    complete: bool
+    replicas: list[ErasureReplica]
+
+
 class Inclusion(msgspec.Struct, frozen=True):
     """RFC 6962 inclusion proof of block `seq` in the tree of `size` blocks; hashes in hex."""
 
