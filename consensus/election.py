@@ -20,6 +20,8 @@ from consensus.stock import Node, Outbox, StockEngine, bind_tick, settings, star
 
 logger = logging.getLogger(__name__)
 
+_ROLES = tuple(Role)
+
 
 @dataclass(slots=True)
 class _Ballot:
@@ -83,7 +85,7 @@ class Elections(StockEngine):
 
     @property
     def role(self) -> Role:
-        return Role(self._SyncObj__raftState)
+        return _ROLES[self._SyncObj__raftState]
 
     @property
     def leads(self) -> bool:

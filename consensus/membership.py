@@ -18,6 +18,7 @@ first membership, is argued in docs/adr/0007-membership-and-incarnations.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -77,8 +78,11 @@ class Member(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     returning: bool = False
 
 
-class Membership(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Members in the order of their ids, and ids that are never used again."""
+class Membership(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, dict=True):
+    """Members in the order of their ids, and ids that are never used again.
+
+    Who votes is asked in every turn of the event loop, so it is worked out once (hence `dict`).
+    """
 
     members: Annotated[tuple[Member, ...], Meta(max_length=limits.MEMBERS_MAX)] = ()
     retired: Annotated[tuple[MemberId, ...], Meta(max_length=limits.RETIRED_IDS_MAX)] = ()
@@ -86,7 +90,11 @@ class Membership(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     # Who is in it.
 
     def get(self, member_id: str) -> Member | None:
-        return next((each for each in self.members if each.id == member_id), None)
+        return self._by_id.get(member_id)
+
+    @cached_property
+    def _by_id(self) -> dict[str, Member]:
+        return {each.id: each for each in self.members}
 
     def __getitem__(self, member_id: str) -> Member:
         """Raises MembershipRefused (member-unknown)."""
@@ -95,25 +103,25 @@ class Membership(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
             raise MembershipRefused("member-unknown", f"{member_id!r} is no member of this cluster")
         return found
 
-    @property
+    @cached_property
     def ids(self) -> frozenset[str]:
         return frozenset(each.id for each in self.members)
 
-    @property
+    @cached_property
     def voters(self) -> tuple[Member, ...]:
         return tuple(each for each in self.members if each.voter)
 
-    @property
+    @cached_property
     def learners(self) -> tuple[Member, ...]:
         return tuple(each for each in self.members if not each.voter)
 
-    @property
+    @cached_property
     def voter_ids(self) -> frozenset[str]:
         return frozenset(each.id for each in self.voters)
 
     # Quorums.
 
-    @property
+    @cached_property
     def quorum(self) -> int:
         """How many voters are a majority of them."""
         return len(self.voters) // 2 + 1

@@ -155,9 +155,8 @@ class RaftRules(Elections):
                 self._followers.add(peer_id)
                 self._answered_at[peer_id] = self._clock()
         for peer_id in [each for each in self._followers if each not in ids]:
-            self._followers.send(
-                self._standing(), [peer_id], heartbeat=True
-            )  # That it is no member any more.
+            # That it is no member any more.
+            self._followers.send(self._standing(), [peer_id], heartbeat=True)
             self._followers.drop(peer_id)
             del self._answered_at[peer_id]
 
@@ -369,6 +368,8 @@ class RaftRules(Elections):
     def _unwanted_before(self) -> int:
         """The log is to begin here or later. Nobody whom the leader hears is left behind for it; others get a
         snapshot."""
+        if self._unwanted_index < self._log.first_index:
+            return 0
         held = min(self._retain_index, self.applied_index)
         if not self._keeps_for_all:
             last = self._machine.applied_index

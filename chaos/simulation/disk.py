@@ -67,6 +67,10 @@ class OrderedRows:
     def __len__(self) -> int:
         return len(self._keys)
 
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(key) + len(value) for key, value in self._values.items())
+
     def get(self, key: bytes) -> bytes | None:
         return self._values.get(key)
 
@@ -153,6 +157,11 @@ class SimulatedDisk:
     def durable_raft_rows(self) -> OrderedRows:
         """The log's rows that a power cut now would leave, whatever becomes of what is not synced."""
         return self._durable[RAFT]
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all rows that are there now."""
+        return sum(family.size_bytes for family in self.families)
 
     def get(self, key: bytes, /) -> bytes | None:
         return self.families[STATE].get(key)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from chaos.simulation.disk import OrderedRows, SimulatedDisk
@@ -33,6 +34,9 @@ from consensus.record import Kind, kind_of, payload_of
 _BOUNDS = struct.Struct(">IBQQQ")
 _TERM = struct.Struct(">IQ")
 _CHECKSUM_SIZE_BYTES = 4
+_ROWS_PARSED_MAX = 256
+
+_PROMISE_NOTHING = (PreVote, PreVoteResponse, Contacts)
 
 
 class Server(Protocol):
@@ -70,8 +74,8 @@ class Evidence:
     def check_message(self, source: str, target: str, message: Message) -> None:
         """Raises Violation when a message leaves whose term, vote or entries are not on the sender's disk, or
         that is a second vote in one term."""
-        if isinstance(message, PreVote | PreVoteResponse | Contacts):
-            return  # They promise nothing.
+        if isinstance(message, _PROMISE_NOTHING):
+            return
         rows = self._rows(source)
         term, voted_for = _hard_state(rows)
         if message.term > term:
@@ -203,18 +207,25 @@ class Evidence:
 def _hard_state(rows: OrderedRows) -> tuple[int, str]:
     """Term and vote on a disk; an empty vote is nobody."""
     row = rows.get(b"h")
-    if row is None:
-        return 0, ""
+    return (0, "") if row is None else _parse_hard_state(row)
+
+
+@lru_cache(_ROWS_PARSED_MAX)
+def _parse_hard_state(row: bytes) -> tuple[int, str]:
     _, term = _TERM.unpack_from(row)
     return term, row[_TERM.size :].decode()
 
 
 def _log_end(rows: OrderedRows) -> _LogEnd:
     row = rows.get(b"b")
-    if row is None:
-        return _LogEnd(0, 0)
-    _, _, _, last_index, last_term = _BOUNDS.unpack(row)
-    return _LogEnd(last_term, last_index)
+    return _LogEnd(0, 0) if row is None else _parse_bounds(row)[1]
+
+
+@lru_cache(_ROWS_PARSED_MAX)
+def _parse_bounds(row: bytes) -> tuple[int, _LogEnd]:
+    """The first index of a log, and its end."""
+    _, _, first_index, last_index, last_term = _BOUNDS.unpack(row)
+    return first_index, _LogEnd(last_term, last_index)
 
 
 def _holds(rows: OrderedRows, index: int, term: int) -> bool:
@@ -222,5 +233,4 @@ def _holds(rows: OrderedRows, index: int, term: int) -> bool:
     row = rows.get(b"b")
     if row is None:
         return False
-    _, _, first_index, _, _ = _BOUNDS.unpack(row)
-    return index < first_index or rows.get(entry_key(index, term)) is not None
+    return index < _parse_bounds(row)[0] or rows.get(entry_key(index, term)) is not None

@@ -53,9 +53,17 @@ class Network:
             delay_s = rng.uniform(_DELAY_S_MIN, self.delay_s_max)
             if rng.random() < self.late_rate:
                 delay_s *= _LATE_FACTOR
-            self._scheduler.after(
-                max(after_s, held_s) + delay_s, lambda: self._arrive(source, target, life, body)
-            )
+            delay_s += max(after_s, held_s)
+            if self.in_order:
+                delay_s = self._behind_the_last(source, target, delay_s)
+            self._scheduler.after(delay_s, lambda: self._arrive(source, target, life, body))
+
+    def _behind_the_last(self, source: str, target: str, delay_s: float) -> float:
+        """A message that is late makes those behind it late, too."""
+        now = self._scheduler.now
+        arrives_at = max(now + delay_s, self._arrivals.get((source, target), 0.0))
+        self._arrivals[source, target] = arrives_at
+        return arrives_at - now
 
     def _arrive(self, source: str, target: str, life: int, body: bytes) -> None:
         if (source, target) in self.blocked:

@@ -298,7 +298,8 @@ class SimulatedNode:
             return
         self._lag_s = 0.0
         try:
-            for _ in range(self._scheduler.rng.choice((1, len(self._inbox)))):
+            waiting = len(self._inbox)
+            for _ in range(waiting if waiting > 1 and self._scheduler.rng.random() < 0.5 else 1):
                 self._inbox.popleft()()
             # Otherwise what came stays staged until the next message or tick.
             if self._scheduler.rng.random() < 0.8:

@@ -7,11 +7,10 @@ says, an idempotency key makes one revision, a strong read is linearizable.
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from chaos.simulation.disk import STATE, Row, SimulatedDisk
 from chaos.simulation.evidence import Evidence
@@ -29,11 +28,14 @@ from storage.outcomes import Committed, LedgerChanged, Outcome
 _ENTRIES_OF_A_LEADER_CHECKED_MAX = 256
 
 
+State: TypeAlias = list[tuple[object, ...]]
+
+
 class _Applied(NamedTuple):
     payload: bytes
-    record_hash: bytes
+    record: bytes
     outcomes: list[Outcome]
-    state_hash: bytes
+    state: State
 
 
 class Promises:
@@ -67,7 +69,7 @@ class Promises:
         self._evidence.check_restarted(core)
         self.check_entries(core, list(disk.raft_rows.scan(b"e", b"f")))
         applied = self.applied.get(machine.applied_index)
-        if applied is not None and applied.state_hash != state_hash(machine):
+        if applied is not None and applied.state != _state_of(machine):
             raise Violation(f"{core.node_id} came back with another state at {machine.applied_index}")
         self._learn_unseen(core, machine.applied_index)
 
@@ -99,7 +101,10 @@ class Promises:
 
     def check(self, core: RaftCore) -> None:
         """After each step of one core."""
-        commit_index, term = self._seen.get(core.node_id, (0, 0))
+        seen = self._seen.get(core.node_id, (0, 0))
+        if seen == (core.commit_index, core.term) and not core.leads:
+            return
+        commit_index, term = seen
         if core.term < term:
             raise Violation(f"{core.node_id} went back from term {term} to {core.term}")
         if core.commit_index < commit_index:
@@ -201,7 +206,7 @@ class Promises:
     ) -> None:
         """Every replica applies the same entry at an index, answers the same and writes the same bytes."""
         self._evidence.check_applied(node_id, index)
-        found = _Applied(payload, hashlib.sha256(written).digest(), outcomes, state_hash(machine))
+        found = _Applied(payload, written, outcomes, _state_of(machine))
         known = self.applied.get(index)
         if known is None:
             self.applied[index] = found
@@ -271,13 +276,18 @@ def _answer(outcome: Outcome) -> Answer:
     return Answer(outcome.reason)
 
 
-def state_hash(machine: LedgerMachine) -> bytes:
+def _state_of(machine: LedgerMachine) -> State:
     """What the state machine keeps in memory: of each ledger the journal's end and the tables."""
-    digest = hashlib.sha256()
-    for name, state in sorted(machine.ledgers.items()):
-        tables = sorted((each.id, each.active, each.last_seq) for each in state.tables.values())
-        digest.update(repr((name, state.row, state.end_row(), state.last_at, tables)).encode())
-    return digest.digest()
+    return [
+        (
+            name,
+            state.row,
+            state.end_row(),
+            state.last_at,
+            {each.id: (each.active, each.last_seq) for each in state.tables.values()},
+        )
+        for name, state in sorted(machine.ledgers.items())
+    ]
 
 
 def _check_one_change(index: int, old: Membership, new: Membership) -> None:

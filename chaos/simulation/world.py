@@ -139,7 +139,8 @@ class World:
         """Without faults, a new entry is committed and applied everywhere within a stated time."""
         self.healed = True
         self.scheduler.note("world", "is healed")
-        deadline = self.scheduler.now + _RECOVERY_S_MAX
+        recovery_s = _RECOVERY_S_MAX + self._snapshots_s()
+        deadline = self.scheduler.now + recovery_s
         last: _Last | None = None
         while self.scheduler.now < deadline:
             self.scheduler.advance(_STEP_S)
@@ -150,7 +151,13 @@ class World:
                 cores = [node.core for node in members if node.core is not None]
                 self.promises.check_end(cores, [node.disk for node in members])
                 return
-        raise Violation(f"the healed cluster did not come back in {_RECOVERY_S_MAX} s")
+        raise Violation(f"the healed cluster did not come back in {recovery_s:.0f} s")
+
+    def _snapshots_s(self) -> float:
+        """How long it takes to bring everybody a snapshot, at the rate of this history. Twice, because one
+        may be given up when its leader falls."""
+        size_bytes = max(node.disk.size_bytes for node in self.nodes)
+        return 2 * len(self.nodes) * size_bytes / self.weather.catch_up.rate_bytes_s
 
     def _members(self) -> frozenset[str]:
         """Who must come back: whoever belongs to the cluster."""
