@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import node
-from consensus.errors import CredentialsInvalid
+from consensus.errors import CredentialsInvalid, LogCorrupt
+from consensus.log import DurableLog
 from node import certificates, limits
 from node.app import StartFailed, run
 from node.config import Config, ConfigInvalid, check_identifier
@@ -24,6 +25,7 @@ from node.demo import DemoFailed, run_demo
 from node.key_commands import keys_app
 from node.signing_keys import SigningKeyInvalid
 from storage import fsck as storage_fsck
+from storage.engine import RaftRows
 from storage.errors import NotAStore, StorageError, StoreInUse
 
 EXIT_OK = 0
@@ -253,7 +255,16 @@ def _checked(directory: Path) -> storage_fsck.FsckReport:
                 tasks[what] = progress.add_task(what, total=total)
             progress.update(tasks[what], completed=done, total=total)
 
-        return storage_fsck.check(directory, show)
+        return storage_fsck.check(directory, show, _fault_of_log)
+
+
+def _fault_of_log(rows: RaftRows) -> str | None:
+    """What is wrong with a Raft log; opening it reads every record."""
+    try:
+        DurableLog(rows)
+    except LogCorrupt as error:
+        return str(error)
+    return None
 
 
 def _show_report(directory: Path, report: storage_fsck.FsckReport, *, as_json: bool) -> None:

@@ -9,14 +9,14 @@ journal's end) must be what the journal says. fsck opens the database read-only 
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from storage import directory, keys, rows
-from storage.engine import Engine
+from storage.engine import Engine, RaftRows
 from storage.errors import NotAStore, StorageFailed, StoreInUse
 from storage.findings import Finding, FsckReport, Progress
 from storage.fsck_journal import check_journal
@@ -24,7 +24,7 @@ from storage.fsck_records import check_records
 from storage.fsck_revisions import check_revisions
 from storage.store import STORE_FORMAT
 
-__all__ = ["Finding", "FsckReport", "Progress", "check", "is_store"]
+__all__ = ["CheckLog", "Finding", "FsckReport", "Progress", "check", "is_store"]
 
 
 def is_store(path: Path) -> bool:
@@ -32,8 +32,14 @@ def is_store(path: Path) -> bool:
     return (path / directory.STORE / "LOCK").is_file()
 
 
-def check(path: Path, progress: Progress | None = None) -> FsckReport:
+CheckLog = Callable[[RaftRows], str | None]
+"""Says what is wrong with the Raft log that has these rows, or nothing."""
+
+
+def check(path: Path, progress: Progress | None = None, check_log: CheckLog | None = None) -> FsckReport:
     """Checks the store in the data directory `path` and reports every row that is wrong.
+
+    `check_log` reads the Raft log, of whose records storage knows nothing.
 
     A file that RocksDB itself finds damaged (each of its blocks carries a checksum) is a finding too,
     named by file and offset. Raises `StoreInUse` while a node runs on the directory, and `NotAStore` when
@@ -49,6 +55,9 @@ def check(path: Path, progress: Progress | None = None) -> FsckReport:
             return report
         try:
             _check_store(engine, report, progress or _silent)
+            fault = None if check_log is None else check_log(engine.raft_rows)
+            if fault is not None:
+                report.add("Raft log", fault)
         except StorageFailed as error:
             report.add("store", str(error))
         finally:

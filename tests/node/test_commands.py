@@ -14,6 +14,7 @@ import pytest
 
 import node as node_package
 from node.app import StartFailed
+from storage.store import Store
 from tests.node.served import ServedNode
 from tests.node.test_config import steled
 
@@ -51,6 +52,18 @@ def test_fsck_names_damage_and_exits_1(
     table.write_bytes(data)
     assert steled("fsck", str(tmp_path)) == 1
     assert "findings" in capsys.readouterr().out
+
+
+def test_fsck_names_a_damaged_raft_log(
+    stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
+    store = Store.open(tmp_path)
+    key, record = list(store.raft_rows.scan(b"e", b"f"))[-1]
+    store.raft_rows.write([(key, record[:-1] + bytes([record[-1] ^ 1]))])
+    store.close()
+    assert steled("fsck", str(tmp_path)) == 1
+    assert "Raft log: entry" in capsys.readouterr().out
 
 
 def test_fsck_of_what_is_no_store_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
