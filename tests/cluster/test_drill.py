@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -11,6 +12,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from stele.cli.drill_desk import DemoNode
+from stele.cli.drill_looks import serves
 from stele.cli.main import run
 from stele.client import BlockingClient
 from storage import fsck
@@ -144,3 +147,17 @@ def test_whoever_hangs_up_has_the_node_healed(cluster: Cluster) -> None:
         assert b'"where"' in desk.recv(1 << 16)
     assert (cluster.data / "n1" / "altered").exists()
     wait_until(lambda: not (cluster.data / "n1" / "altered").exists(), 60, "the node is healed")
+    n1 = DemoNode("n1", cluster.nodes()[1].http)
+    wait_until(lambda: asyncio.run(serves(n1)), 60, "the node serves")
+
+
+@pytest.mark.slow
+def test_what_a_demo_that_died_left_altered_begins_anew(cluster: Cluster) -> None:
+    cluster.stop()
+    (cluster.data / "n2" / "altered").touch()
+    store = cluster.data / "n2" / "data" / "store"
+    before = store.stat().st_ino
+    cluster.start()
+    assert not (cluster.data / "n2" / "altered").exists()
+    assert store.stat().st_ino != before
+    assert "n2 was left altered by a drill" in (cluster.root / "demo.log").read_text()
