@@ -14,6 +14,7 @@ from time import perf_counter
 from bench import limits, processes
 from bench.connection import BenchmarkError
 from bench.documents import DOCUMENT_BYTES, key
+from stele.format.state_map import StateProof
 from stele.verify.state_map import place_of, verify_state
 from storage.commands import (
     Command,
@@ -136,17 +137,7 @@ def _proofs(store: Store, documents: int, report: Callable[[str], None]) -> None
     began_s = perf_counter()
     proofs = [store.state_proof(_LEDGER, table.id, each) for each in chosen]
     make_s = perf_counter() - began_s
-    texts = [
-        json.dumps(
-            {
-                "bucket_depth": proof.bucket_depth,
-                "rows": base64.b64encode(proof.rows).decode(),
-                "siblings": [base64.b64encode(each).decode() for each in proof.siblings],
-            },
-            separators=(",", ":"),
-        )
-        for proof in proofs
-    ]
+    texts = [_text(proof) for proof in proofs]
     parsed = [json.loads(text) for text in texts]
     places = [place_of(_LEDGER_ID.hex(), table.id, each) for each in chosen]
     began_s = perf_counter()
@@ -164,6 +155,16 @@ def _proofs(store: Store, documents: int, report: Callable[[str], None]) -> None
         f" checked in {check_s / count * 1e6:.0f} us each; {sum(sizes) / count:,.0f} bytes of JSON on"
         f" average, {sizes[-1]:,} at most"
     )
+
+
+def _text(proof: StateProof) -> str:
+    """As an answer shows it."""
+    shown, empty = proof.shown_siblings()
+    members: dict[str, object] = {"bucket_depth": proof.bucket_depth}
+    members |= {"rows": base64.b64encode(proof.rows).decode(), "siblings": base64.b64encode(shown).decode()}
+    if empty:
+        members["empty"] = base64.b64encode(empty).decode()
+    return json.dumps(members, separators=(",", ":"))
 
 
 def _chosen(documents: int) -> Iterator[str]:

@@ -138,6 +138,10 @@ ERASURE_ASK_TIMEOUT_S = 2.0
 
 # --- scrub ------------------------------------------------------------------------------------
 
+PROVED_TABLES_MAX = 64
+PROVED_LEDGERS_MAX = 64
+"""Of which the parts that proofs share are kept."""
+
 SCRUB_ROWS_AT_ONCE = 4
 """Between two pauses."""
 

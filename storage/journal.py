@@ -38,6 +38,10 @@ class Journal:
     def size(self) -> int:
         return self._state.size
 
+    @property
+    def ledger_id(self) -> bytes:
+        return self._state.row.id
+
     def block(self, seq: int) -> rows.StoredBlock:
         if not 0 <= seq < self.size:
             raise BlockUnknown(seq, self.size)

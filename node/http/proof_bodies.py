@@ -6,13 +6,13 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Where a leaf stands in the journal."""
+class Place(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a leaf stands in the journal; without the way through its block where the state map names it."""
 
     header: Raw
-    index: int
-    leaf_path: list[str]
-    path: list[str]
+    path: str
+    index: int | UnsetType = UNSET
+    leaf_path: str | UnsetType = UNSET
 
 
 class PlacedLeaf(msgspec.Struct, frozen=True):
@@ -25,7 +25,7 @@ class ShownErasure(msgspec.Struct, frozen=True):
 
     header: Raw
     info: Raw
-    path: list[str]
+    path: str
 
 
 class ShownRevision(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -38,12 +38,13 @@ class ShownRevision(msgspec.Struct, frozen=True, omit_defaults=True):
     erasure: ShownErasure | UnsetType = UNSET
 
 
-class StateProof(msgspec.Struct, frozen=True):
+class StateProof(msgspec.Struct, frozen=True, omit_defaults=True):
     """A bucket of the state map, and the hashes beside its way to the root, in base64."""
 
     bucket_depth: int
     rows: str
-    siblings: list[str]
+    siblings: str
+    empty: str | UnsetType = UNSET
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -57,7 +58,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Seal(msgspec.Struct, frozen=True):
     header: Raw
-    path: list[str]
+    path: str
 
 
 class DocumentProof(msgspec.Struct, frozen=True):
@@ -73,4 +74,4 @@ class BlockProof(msgspec.Struct, frozen=True):
     """The proof that a block stands in the journal."""
 
     checkpoint: str
-    path: list[str]
+    path: str

@@ -7,7 +7,7 @@ collected within one turn of the event loop, before anything is awaited.
 from __future__ import annotations
 
 import asyncio
-import base64
+from binascii import b2a_base64
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -28,7 +28,6 @@ from node.http.proof_bodies import (
     StateProof,
 )
 from node.http.services import Services
-from storage.errors import TableDropped, TableUnknown
 from storage.rows import Sealed
 from storage.view import Revision, View
 
@@ -78,6 +77,7 @@ class Prover:
         self.uncovered_seq: int | None = None
         """An erasure that the proofs made here lack, because it came after the seal."""
         self.view = services.store.view(ledger, sealed.size - 1)
+        self._shared = services.shared_proofs.of(self._journal.ledger_id, sealed.size)
 
     def current(self, table: str, key: str) -> DocumentProof:
         """The newest revision under the key, or that there is none."""
@@ -122,12 +122,10 @@ class Prover:
 
     def _readable(self, view: View, table: str, key: str, entry: _MakesEntry) -> Entry:
         """The entry, when the view can read the table; of a table dropped or unknown nothing is shown."""
-        try:
-            view.get(table, key)
-        except (TableUnknown, TableDropped):
-            return Entry()
-        table_id = self._table_id(view, table)
-        return Entry() if table_id is None else entry(table_id, table, key)
+        if table == CATALOGUE_TABLE:
+            return entry(CATALOGUE_ID, table, key)
+        info = view.table(table)
+        return entry(info.id, table, key) if info is not None and info.state == "active" else Entry()
 
     def _table_id(self, view: View, table: str) -> str | None:
         if table == CATALOGUE_TABLE:
@@ -137,6 +135,9 @@ class Prover:
 
     def _table(self, table: str) -> Entry:
         """The newest entry of the catalogue; its place is not needed, for the state proof names it."""
+        return self._shared.table(table) or self._shared.keep_table(table, self._table_entry(table))
+
+    def _table_entry(self, table: str) -> Entry:
         found = self.view.get(CATALOGUE_TABLE, table)
         state = self._state(CATALOGUE_ID, table)
         if found is None:
@@ -150,7 +151,9 @@ class Prover:
         """Works for dropped tables too."""
         found = self.view.history(table, key, None, 1)
         state = self._state(table_id, key)
-        return Entry(revision=self._revision(found[0]), state=state) if found else Entry(state=state)
+        if not found:
+            return Entry(state=state)
+        return Entry(revision=self._revision(found[0], named=True), state=state)
 
     def _as_of(self, view: View, table_id: str, table: str, key: str, *, with_data: bool = False) -> Entry:
         shown = view.history(table, key, None, 1)
@@ -164,14 +167,23 @@ class Prover:
         raise TypeError("a revision that was not asked to lack its place has one")
 
     def _revision(
-        self, revision: Revision, *, placed: bool = True, with_data: bool = False, with_erasure: bool = True
+        self,
+        revision: Revision,
+        *,
+        placed: bool = True,
+        named: bool = False,
+        with_data: bool = False,
+        with_erasure: bool = True,
     ) -> ShownRevision:
-        block, leaf_path = self._journal.leaf_path(revision)
+        """`named`: a state proof beside it names the leaf. Its way through a block of many, for which all of
+        the block has to be hashed, then adds nothing."""
+        block = self._journal.block(revision.seq)
         place: Place | msgspec.UnsetType = UNSET
         if placed:
-            path = self._path(revision.seq)
-            hexed = [node.hex() for node in leaf_path]
-            place = Place(msgspec.Raw(block.header), revision.leaf_index, hexed, path)
+            place = Place(msgspec.Raw(block.header), self._path(revision.seq))
+        if place is not UNSET and not named:
+            _, leaf_path = self._journal.leaf_path(revision)
+            place = msgspec.structs.replace(place, index=revision.leaf_index, leaf_path=_joined(leaf_path))
         data = msgspec.Raw(revision.payload) if with_data and revision.payload else UNSET
         leaf = msgspec.Raw(block.leaves[revision.leaf_index])
         if revision.erased_by is None:
@@ -188,13 +200,25 @@ class Prover:
 
     def _state(self, table_id: str, key: str) -> StateProof:
         proof = self._store.state_proof(self._ledger, table_id, key)
-        siblings = [base64.b64encode(node).decode() for node in proof.siblings]
-        return StateProof(proof.bucket_depth, base64.b64encode(proof.rows).decode(), siblings)
+        shown, empty = proof.shown_siblings()
+        return StateProof(
+            proof.bucket_depth, _text(proof.rows), _text(shown), _text(empty) if empty else UNSET
+        )
 
-    def _path(self, seq: int) -> list[str]:
-        return [node.hex() for node in self._journal.inclusion(seq, self.size)]
+    def _path(self, seq: int) -> str:
+        return _joined(self._journal.inclusion(seq, self.size))
 
     def _proof(self, document: Entry, table: Entry) -> DocumentProof:
-        last = self.size - 1
-        seal = Seal(msgspec.Raw(self._journal.header(last)), self._path(last))
+        seal = self._shared.seal
+        if seal is None:
+            last = self.size - 1
+            seal = self._shared.seal = Seal(msgspec.Raw(self._journal.header(last)), self._path(last))
         return DocumentProof("", document, table, seal)
+
+
+def _joined(hashes: list[bytes]) -> str:
+    return _text(b"".join(hashes))
+
+
+def _text(content: bytes) -> str:
+    return b2a_base64(content, newline=False).decode()

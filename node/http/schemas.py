@@ -16,6 +16,7 @@ from storage.limits import CONDITIONS_PER_TRANSACTION_MAX, OPERATIONS_PER_TRANSA
 
 Hex32 = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Hashes = Annotated[str, Meta(description="Base64, of hashes one after another.")]
 Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Count = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
 Name = Annotated[str, Meta(pattern="^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
@@ -106,9 +107,9 @@ class Written(msgspec.Struct, kw_only=True, frozen=True):
 
 class Place(msgspec.Struct, kw_only=True, frozen=True):
     header: Document
-    index: Count
-    leaf_path: list[Hash]
-    path: list[Hash]
+    path: Hashes
+    index: Count | UnsetType = UNSET
+    leaf_path: Hashes | UnsetType = UNSET
 
 
 class PlacedLeaf(msgspec.Struct, kw_only=True, frozen=True):
@@ -125,8 +126,9 @@ class ShownRevision(msgspec.Struct, kw_only=True, frozen=True):
 
 class StateProof(msgspec.Struct, kw_only=True, frozen=True):
     bucket_depth: Count
-    rows: str
-    siblings: list[str]
+    rows: Hashes
+    siblings: Hashes
+    empty: Hashes | UnsetType = UNSET
 
 
 class Entry(msgspec.Struct, kw_only=True, frozen=True):
@@ -138,7 +140,7 @@ class Entry(msgspec.Struct, kw_only=True, frozen=True):
 
 class Seal(msgspec.Struct, kw_only=True, frozen=True):
     header: Document
-    path: list[Hash]
+    path: Hashes
 
 
 class Proof(msgspec.Struct, kw_only=True, frozen=True):
@@ -150,7 +152,7 @@ class Proof(msgspec.Struct, kw_only=True, frozen=True):
 
 class BlockProof(msgspec.Struct, kw_only=True, frozen=True):
     checkpoint: str
-    path: list[Hash]
+    path: Hashes
 
 
 class DocumentAnswer(msgspec.Struct, kw_only=True, frozen=True):

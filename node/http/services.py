@@ -11,6 +11,7 @@ from node.config import Config
 from node.erasing import Erasing
 from node.http.bodies import BodyBudget
 from node.http.forward import Forwarder
+from node.http.shared_proofs import SharedProofs
 from node.limits import BODIES_IN_FLIGHT_BYTES_MAX
 from node.membership import MembershipWatch
 from node.reads import Reads
@@ -42,6 +43,7 @@ class Services:
     metrics: Metrics
     openapi_document: bytes
     budget: BodyBudget = field(default_factory=lambda: BodyBudget(BODIES_IN_FLIGHT_BYTES_MAX))
+    shared_proofs: SharedProofs = field(default_factory=SharedProofs)
     draining: bool = False
     """Set when the node begins to stop: readyz then says so."""
 

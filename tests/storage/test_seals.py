@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 
 import msgspec
@@ -11,20 +10,11 @@ import pytest
 from stele.format import state_map
 from stele.format.block import parse_header
 from stele.format.merkle import leaf_hash
-from stele.format.state_map import StateProof
 from stele.verify.state_map import StateRow, place_of, verify_state
 from storage import directory, limits
 from storage.errors import InvariantBroken, NotSealed
 from tests.storage.driver import LEDGER, Driver, committed, refused
-
-
-def proof_json(proof: StateProof) -> dict[str, object]:
-    """A state proof as it is served."""
-    return {
-        "bucket_depth": proof.bucket_depth,
-        "rows": base64.b64encode(proof.rows).decode(),
-        "siblings": [base64.b64encode(each).decode() for each in proof.siblings],
-    }
+from tests.storage.test_state_map import as_json
 
 
 def proven(driver: Driver, table: str, key: str) -> StateRow | None:
@@ -35,7 +25,7 @@ def proven(driver: Driver, table: str, key: str) -> StateRow | None:
     found = driver.store.view(LEDGER).table(table)
     assert found is not None
     proof = driver.store.state_proof(LEDGER, table, key)
-    return verify_state(proof_json(proof), place_of(info.id.hex(), found.id, key), sealed.state_root)
+    return verify_state(as_json(proof), place_of(info.id.hex(), found.id, key), sealed.state_root)
 
 
 def root_by_definition(driver: Driver) -> bytes:

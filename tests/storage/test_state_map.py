@@ -46,11 +46,26 @@ class Rows:
 
 
 def as_json(proof: StateProof) -> dict[str, object]:
-    return {
+    shown, empty = proof.shown_siblings()
+    found: dict[str, object] = {
         "bucket_depth": proof.bucket_depth,
         "rows": base64.b64encode(proof.rows).decode(),
-        "siblings": [base64.b64encode(each).decode() for each in proof.siblings],
+        "siblings": base64.b64encode(shown).decode(),
     }
+    return found | {"empty": base64.b64encode(empty).decode()} if empty else found
+
+
+def test_siblings_may_all_be_shown() -> None:
+    rows = Rows()
+    rows.put(near(3, 20))
+    for key_hash in [next(iter(rows.rows)), bytes(HASH)]:
+        proof = rows.map.proof(key_hash)
+        whole = as_json(proof) | {"siblings": base64.b64encode(b"".join(proof.siblings)).decode()}
+        del whole["empty"]
+        assert len(str(whole["siblings"])) > 2 * len(str(as_json(proof)["siblings"]))
+        expected = rows.expected(key_hash)
+        assert verify_state(whole, key_hash, rows.map.root) == expected
+        assert verify_state(as_json(proof), key_hash, rows.map.root) == expected
 
 
 def near(seed: int, count: int) -> list[bytes]:
@@ -142,25 +157,21 @@ def test_no_changed_proof_is_accepted(count: int) -> None:
     chosen = random.Random(count)
     key_hash = next(iter(rows.rows))
     honest = rows.proof(key_hash)
-    siblings = honest["siblings"]
-    assert isinstance(siblings, list)
+    siblings = base64.b64decode(str(honest["siblings"]))
     for _ in range(300):
         altered = dict(honest)
-        match chosen.randrange(5):
+        match chosen.randrange(6):
             case 0:
                 altered["rows"] = flipped(str(honest["rows"]), chosen)
-            case 1:
-                place = chosen.randrange(len(siblings))
-                altered["siblings"] = [
-                    *siblings[:place],
-                    flipped(siblings[place], chosen),
-                    *siblings[place + 1 :],
-                ]
+            case 1 if siblings:
+                altered["siblings"] = flipped(str(honest["siblings"]), chosen)
             case 2:
                 altered["bucket_depth"] = chosen.randrange(300)
-            case 3:
-                place = chosen.randrange(len(siblings))
-                altered["siblings"] = [*siblings[:place], *siblings[place + 1 :]]
+            case 3 if siblings:
+                place = chosen.randrange(len(siblings) // HASH) * HASH
+                altered["siblings"] = base64.b64encode(siblings[:place] + siblings[place + HASH :]).decode()
+            case 4:
+                altered["empty"] = flipped(str(honest["empty"]), chosen)
             case _:
                 packed = base64.b64decode(str(honest["rows"]))
                 place = chosen.randrange(len(packed) // 80) * 80
@@ -190,8 +201,16 @@ def flipped(text: str, chosen: random.Random) -> str:
         {"rows": "A" * 6_832},
         {"rows": "AAAA"},
         {"rows": None},
-        {"siblings": ["A" * 43 + "="] * 400},
+        {"siblings": "A" * 16_388},
         {"siblings": "AAAA"},
+        {"siblings": ["A" * 43 + "="] * 30},
+        {"empty": "AAAAAA=="},
+        {"empty": "////"},
+        {"empty": "/////w=="},
+        {"empty": "AAAAAAAAAAA="},
+        {"empty": ""},
+        {"empty": "A" * 68},
+        {"empty": 7},
         {"more": 1},
     ],
     ids=str,

@@ -29,19 +29,25 @@ def root(rows: Rows) -> bytes:
 def prove(rows: Rows, hashed: bytes) -> dict[str, Any]:
     """The state proof of a key hash, present or not."""
     here = sorted(rows.items())
-    siblings: list[list[str]] = []
+    siblings: list[list[tuple[bytes, bool]]] = []
     depth = 0
     while depth < DEPTH_MIN or len(here) > ROWS_MAX:
         children = [[row for row in here if _digit(row[0], depth) == digit] for digit in range(4)]
         here = children.pop(_digit(hashed, depth))
         depth += 2
-        siblings.append([base64.b64encode(_node(child, depth)).decode() for child in children])
+        siblings.append([(_node(child, depth), not child) for child in children])
     packed = b"".join(name + tail for name, tail in here)
-    return {
+    upwards = [each for level in siblings[::-1] for each in level]
+    bits = "".join("1" if empty else "0" for _, empty in upwards)
+    bits += "0" * (-len(bits) % 8)
+    proof = {
         "bucket_depth": depth,
         "rows": base64.b64encode(packed).decode(),
-        "siblings": [text for level in siblings[::-1] for text in level],
+        "siblings": base64.b64encode(b"".join(node for node, empty in upwards if not empty)).decode(),
     }
+    if "1" in bits:
+        proof["empty"] = base64.b64encode(int(bits, 2).to_bytes(len(bits) // 8, "big")).decode()
+    return proof
 
 
 def _node(rows: list[tuple[bytes, bytes]], depth: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 from typing import Any
 
@@ -46,7 +47,7 @@ class Prover:
         return self._proof(document, self._newest("$tables@0", table, placed=False))
 
     def block(self, seq: int) -> Members:
-        path = [node.hex() for node in merkle.path_in_leaves(self._hashes, seq)]
+        path = joined(merkle.path_in_leaves(self._hashes, seq))
         return {"checkpoint": self.note, "path": path}
 
     def receipt(self, kind: str, proof: Members, **members: Any) -> Members:
@@ -71,7 +72,7 @@ class Prover:
         last = self.size - 1
         seal = {
             "header": self.journal.blocks[last]["header"],
-            "path": [node.hex() for node in merkle.path_in_leaves(self._hashes, last)],
+            "path": joined(merkle.path_in_leaves(self._hashes, last)),
         }
         return {"checkpoint": self.note, "document": document, "table": table, "seal": seal}
 
@@ -94,6 +95,8 @@ class Prover:
             entry["revision"] = revisions[-1]
             if not placed:
                 del entry["revision"]["place"]
+            else:
+                del entry["revision"]["place"]["index"], entry["revision"]["place"]["leaf_path"]
         return entry
 
     def _as_of(self, table_id: str, key: str, seq: int) -> Members:
@@ -122,6 +125,10 @@ class Prover:
         return {
             "header": served["header"],
             "index": index,
-            "leaf_path": [node.hex() for node in merkle.path_in_leaves(leaves, index)],
-            "path": [node.hex() for node in merkle.path_in_leaves(self._hashes, seq)],
+            "leaf_path": joined(merkle.path_in_leaves(leaves, index)),
+            "path": joined(merkle.path_in_leaves(self._hashes, seq)),
         }
+
+
+def joined(hashes: list[bytes]) -> str:
+    return base64.b64encode(b"".join(hashes)).decode()

@@ -215,9 +215,10 @@ def test_absurd_sizes_are_refused_before_anything_else() -> None:
     state = receipt["proof"]["document"]["state"]
     for wrong in (
         {**state, "rows": "A" * 7000},
-        {**state, "siblings": ["A" * 44] * 400},
+        {**state, "siblings": "A" * 16_388},
         {**state, "bucket_depth": 19},
-        {**state, "siblings": ["A" * 10_000] * 20},
+        {**state, "siblings": ["A" * 44] * 30},
+        {**state, "empty": "A" * 68},
     ):
         document = {**receipt["proof"]["document"], "state": wrong}
         with pytest.raises(Malformed):

@@ -72,7 +72,35 @@ def canonicalize(value: object) -> bytes:
 
     Raises CanonicalError.
     """
+    if type(value) is dict and _is_plain(value, 1):
+        try:
+            return _fast_encode(value)
+        except UnicodeEncodeError:  # a lone surrogate: the careful way says where
+            pass
     return _write(_checked(value, "", 1))
+
+
+def _is_plain(value: object, depth: int) -> bool:
+    """Whether both ways are known to write the same of it. Changes nothing, unlike `_settle_object`."""
+    kind = type(value)
+    if kind is str or value is None or kind is bool:
+        return True
+    if kind is int:
+        return -INTEGER_MAX <= value <= INTEGER_MAX  # type: ignore[operator]
+    if kind is float:
+        return _settled_float(value) is value  # type: ignore[arg-type]
+    if depth > JSON_DEPTH_MAX:
+        return False
+    if kind is list:
+        return all(_is_plain(item, depth + 1) for item in value)  # type: ignore[attr-defined]
+    if kind is not dict:
+        return False
+    for name, member in value.items():  # type: ignore[attr-defined]
+        if type(name) is not str or not (name.isascii() or max(name) <= _LAST_BEFORE_SURROGATES):
+            return False
+        if not _is_plain(member, depth + 1):
+            return False
+    return True
 
 
 def _parse_fast(data: bytes) -> tuple[object, bytes] | None:

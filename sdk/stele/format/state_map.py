@@ -138,3 +138,22 @@ class StateProof(NamedTuple):
     bucket_depth: int
     rows: bytes
     siblings: list[bytes]
+
+    def shown_siblings(self) -> tuple[bytes, bytes]:
+        """As a proof shows them: those with rows, one after another, and a bit for each of all that says
+        whether it is left out, since the hash of a subtree without rows is known. No bits when none is."""
+        shown: list[bytes] = []
+        empty = 0
+        depth = self.bucket_depth
+        for start in range(0, len(self.siblings), CHILDREN - 1):
+            without_rows = EMPTY[min(depth, BUCKET_DEPTH_MIN)]
+            for sibling in self.siblings[start : start + CHILDREN - 1]:
+                empty <<= 1
+                if sibling == without_rows:
+                    empty |= 1
+                else:
+                    shown.append(sibling)
+            depth -= BITS_PER_LEVEL
+        size_bytes = (len(self.siblings) + 7) // 8
+        bits = (empty << (8 * size_bytes - len(self.siblings))).to_bytes(size_bytes, "big")
+        return b"".join(shown), bits if empty else b""

@@ -183,7 +183,7 @@ def _newest(evidence: Evidence, entry: Entry, subject: Subject) -> Fact | None:
     if isinstance(revision.place, UnsetType):
         check_previous(revision.leaf, row.seq)
         return _fact(evidence, revision, row.seq, None)
-    fact = _placed_fact(evidence, revision, subject)
+    fact = _placed_fact(evidence, revision, subject, row.seq)
     if fact.seq != row.seq:
         raise Mismatch("block of the newest revision", expected=row.seq, found=fact.seq)
     return fact
@@ -196,11 +196,13 @@ def _state_row(evidence: Evidence, entry: Entry, subject: Subject) -> StateRow |
     return evidence.state_row(subject.table_id, subject.key, proof)
 
 
-def _placed_fact(evidence: Evidence, revision: ShownRevision, subject: Subject) -> Fact:
+def _placed_fact(
+    evidence: Evidence, revision: ShownRevision, subject: Subject, named_seq: int | None = None
+) -> Fact:
     if isinstance(revision.place, UnsetType):
         raise Incomplete(f"no place of version {revision.leaf.version} in the journal")
     header = revision.place.header
-    evidence.check_place(_checked_leaf(revision.leaf, subject), revision.place, "revision")
+    evidence.check_place(_checked_leaf(revision.leaf, subject), revision.place, "revision", named_seq)
     check_previous(revision.leaf, header.seq)
     return _fact(evidence, revision, header.seq, header)
 

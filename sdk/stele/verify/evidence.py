@@ -33,15 +33,25 @@ class Evidence:
             raise Incomplete("a state proof needs the seal that commits to its root")
         return check_state_proof(proof, place_of(self._ledger, table_id, key), self._state_root)
 
-    def check_place(self, leaf: bytes, place: Place, what: str) -> None:
-        """Raise unless the leaf with this hash stands at its place in the journal."""
+    def check_place(self, leaf: bytes, place: Place, what: str, named_seq: int | None = None) -> None:
+        """Raise unless the leaf with this hash stands at its place in the journal.
+
+        `named_seq` is its block as the state map names it. Then the way through the block may be left out:
+        the map, which every cosigner has recomputed from the blocks, says already that the leaf is there.
+        """
         header = place.header
         self._check_header(header, what)
         if header.kind != "tx":
             raise Mismatch(f"{what}: kind of the block", expected="tx", found=header.kind)
-        root = shape.decode_hex(header.revision_root, _HASH_SIZE_BYTES, f"{what}: revision_root")
-        path = _decode_path(place.leaf_path, f"{what}: leaf_path")
-        verify_inclusion(leaf, place.index, header.revision_count, path, root)
+        if named_seq is not None and place.index is UNSET and place.leaf_path is UNSET:
+            if header.seq != named_seq:
+                raise Mismatch(f"{what}: block", expected=named_seq, found=header.seq)
+        elif isinstance(place.index, UnsetType) or isinstance(place.leaf_path, UnsetType):
+            raise Incomplete(f"{what}: no way from the leaf through its block")
+        else:
+            root = shape.decode_hex(header.revision_root, _HASH_SIZE_BYTES, f"{what}: revision_root")
+            path = shape.decode_hashes(place.leaf_path, f"{what}: leaf_path")
+            verify_inclusion(leaf, place.index, header.revision_count, path, root)
         self._check_included(header, place.path, what)
 
     def check_erasure(self, leaf: shape.Leaf, seq: int, shown: ShownErasure) -> int:
@@ -78,9 +88,9 @@ class Evidence:
         shape.check_time(header.at, f"{what}: at")
         shape.decode_hex(header.tx, _TRANSACTION_ID_SIZE_BYTES, f"{what}: tx")
 
-    def _check_included(self, header: shape.Header, path: list[str], what: str) -> None:
+    def _check_included(self, header: shape.Header, path: str, what: str) -> None:
         hashed = leaf_hash(shape.canonical(header))
-        nodes = _decode_path(path, f"{what}: path")
+        nodes = shape.decode_hashes(path, f"{what}: path")
         verify_inclusion(hashed, header.seq, self.checkpoint.size, nodes, self.checkpoint.root)
 
 
@@ -90,7 +100,3 @@ def check_previous(leaf: shape.Leaf, seq: int) -> None:
         raise BrokenChain(f"prev_seq of version {leaf.version}", found=leaf.prev_seq)
     if leaf.prev_seq is not None and leaf.prev_seq > seq:
         raise BrokenChain("prev_seq", expected=f"<= {seq}", found=leaf.prev_seq)
-
-
-def _decode_path(path: list[str], what: str) -> list[bytes]:
-    return [shape.decode_hex(text, _HASH_SIZE_BYTES, f"{what}[{index}]") for index, text in enumerate(path)]

@@ -15,6 +15,9 @@ TIMESTAMP_MAX_S: Final = 2**63 - 1
 PATH_LENGTH_MAX: Final = 64
 """Hashes in a proof: a tree of 2**63 leaves needs no more."""
 
+PATH_TEXT_LENGTH_MAX: Final = 2_732
+"""So many hashes of 32 bytes in base64."""
+
 SEQ_MAX: Final = 2**53 - 1
 """Counts stand in JSON, where larger integers are not exact (RFC 7493)."""
 
@@ -24,6 +27,9 @@ HISTORY_REVISIONS_MAX: Final = 10_000
 RECEIPT_SIZE_BYTES_MAX: Final = 64 << 20
 CHECKPOINTS_CACHED_MAX: Final = 16
 """Checkpoints whose signatures a verifier need not check again."""
+
+TABLES_CACHED_MAX: Final = 64
+"""Tables of each of them whose entry it need not check again."""
 
 POLICY_SIZE_BYTES_MAX: Final = 1 << 18
 POLICY_ENTRIES_MAX: Final = 256
@@ -43,6 +49,10 @@ BUCKET_ROWS_MAX: Final = 64
 """Of the state map: bits of a key hash that lead to a bucket, and the rows of a bucket."""
 
 STATE_SIBLINGS_MAX: Final = 3 * BUCKET_DEPTH_MAX // 2
+STATE_SIBLINGS_TEXT_LENGTH_MAX: Final = 16_384
+STATE_EMPTY_TEXT_LENGTH_MAX: Final = 64
+"""So many hashes of 32 bytes, and a bit for each, in base64."""
+
 STATE_ROWS_TEXT_LENGTH_MAX: Final = 6_828
 """A full bucket, 64 rows of 80 bytes, in base64."""
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import UNSET, UnsetType
+
 from stele.verify import shape
 from stele.verify.checkpoint import Checkpoint, parse_checkpoint, policy_of
 from stele.verify.entry import (
@@ -25,11 +27,11 @@ from stele.verify.entry import (
 from stele.verify.errors import Malformed, Mismatch
 from stele.verify.evidence import Evidence
 from stele.verify.history import CATALOGUE
-from stele.verify.limits import CHECKPOINTS_CACHED_MAX
+from stele.verify.limits import CHECKPOINTS_CACHED_MAX, TABLES_CACHED_MAX
 from stele.verify.merkle import leaf_hash, verify_inclusion
 from stele.verify.note import VerifierKey
 from stele.verify.policy import TrustPolicy
-from stele.verify.proof_shape import BlockProof, DocumentProof, Entry
+from stele.verify.proof_shape import BlockProof, DocumentProof, Entry, Seal
 
 TableState = Literal["active", "dropped", "absent"]
 
@@ -50,12 +52,25 @@ class Proven:
     older: tuple[Fact, ...] = ()
 
 
+class _Known:
+    """What was found under one checkpoint. The same seal, or the same entry of the same table, is not checked
+    twice: most proofs that follow each other share them."""
+
+    __slots__ = ("checkpoint", "evidence", "seal", "tables")
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.seal: Seal | UnsetType = UNSET
+        self.evidence: Evidence | None = None
+        self.tables: dict[str, tuple[Entry, str | None, TableState]] = {}
+
+
 class ProofVerifier:
     """Checks proofs about one ledger.
 
     `trust` is the ledger's log key or a policy; `ledger_id` 32 hex digits; `origin` the log's identity
-    "<cluster>/<ledger>", by default the name of the policy's only log. Signatures of the last few
-    checkpoints are not checked twice.
+    "<cluster>/<ledger>", by default the name of the policy's only log. What the last few checkpoints have in
+    common, signatures above all, is not checked twice.
     """
 
     def __init__(
@@ -66,22 +81,25 @@ class ProofVerifier:
         self.policy = policy if origin is None else policy.for_origin(origin)
         shape.decode_hex(ledger_id, 16, "ledger id")
         self.ledger_id = ledger_id
-        self._checkpoints: dict[str, Checkpoint] = {}
+        self._known: dict[str, _Known] = {}
 
     def checkpoint(self, note: str) -> Checkpoint:
         """The checkpoint in a signed note that fulfils the policy. Raises VerificationError."""
-        known = self._checkpoints.get(note)
+        return self._under(note).checkpoint
+
+    def _under(self, note: str) -> _Known:
+        known = self._known.get(note)
         if known is None:
-            known = parse_checkpoint(note, self.policy)
-            if len(self._checkpoints) >= CHECKPOINTS_CACHED_MAX:
-                del self._checkpoints[next(iter(self._checkpoints))]
-            self._checkpoints[note] = known
+            known = _Known(parse_checkpoint(note, self.policy))
+            if len(self._known) >= CHECKPOINTS_CACHED_MAX:
+                del self._known[next(iter(self._known))]
+            self._known[note] = known
         return known
 
     def current(self, proof: object, table: str, key: str) -> Proven:
         """What stands under the key as of the proof's checkpoint: a revision, a delete, or nothing."""
         evidence, parsed = self._open(proof)
-        table_id, state = self._table(evidence, parsed.table, table, None)
+        table_id, state = self._table(evidence, parsed, table, None)
         if table_id is None or state == "dropped":
             _expect_nothing(parsed.document, f"table {table!r} is {state}")
             return Proven(evidence.checkpoint, table_id, state, None)
@@ -96,7 +114,7 @@ class ProofVerifier:
         With a `moment`, the table is the one that bore the name then, and only revisions until then count.
         """
         evidence, parsed = self._open(proof)
-        table_id, state = self._table(evidence, parsed.table, table, moment)
+        table_id, state = self._table(evidence, parsed, table, moment)
         if table_id is None:
             _expect_nothing(parsed.document, f"there is no table {table!r}")
             return Proven(evidence.checkpoint, None, state, None)
@@ -107,7 +125,7 @@ class ProofVerifier:
     def as_of(self, proof: object, table: str, key: str, moment: Moment) -> Proven:
         """What stood under the key at a moment: a revision, a delete, or nothing."""
         evidence, parsed = self._open(proof)
-        table_id, state = self._table(evidence, parsed.table, table, moment)
+        table_id, state = self._table(evidence, parsed, table, moment)
         if table_id is None or state == "dropped":
             _expect_nothing(parsed.document, f"table {table!r} is {state} as of {moment}")
             return Proven(evidence.checkpoint, table_id, state, None)
@@ -120,7 +138,7 @@ class ProofVerifier:
         The history is complete when the last one is version 0.
         """
         evidence, parsed = self._open(proof)
-        table_id, state = self._table(evidence, parsed.table, table, None)
+        table_id, state = self._table(evidence, parsed, table, None)
         if table_id is None:
             _expect_nothing(parsed.document, f"there is no table {table!r}")
             return Proven(evidence.checkpoint, None, state, None)
@@ -139,20 +157,38 @@ class ProofVerifier:
         checkpoint = self.checkpoint(proof.checkpoint)
         if header.ledger != self.ledger_id:
             raise Mismatch("ledger id", expected=self.ledger_id, found=header.ledger)
-        path = [shape.decode_hex(text, 32, "path") for text in proof.path]
+        path = shape.decode_hashes(proof.path, "path")
         leaf = leaf_hash(shape.canonical(header))
         verify_inclusion(leaf, header.seq, checkpoint.size, path, checkpoint.root)
         return checkpoint
 
     def _open(self, proof: object) -> tuple[Evidence, DocumentProof]:
         parsed = shape.convert(proof, DocumentProof, "proof")
-        checkpoint = self.checkpoint(parsed.checkpoint)
-        return Evidence(checkpoint, self.ledger_id, parsed.seal), parsed
+        known = self._under(parsed.checkpoint)
+        if known.evidence is None or known.seal != parsed.seal:
+            known.evidence = Evidence(known.checkpoint, self.ledger_id, parsed.seal)
+            known.seal = parsed.seal
+        return known.evidence, parsed
 
     def _table(
+        self, evidence: Evidence, proof: DocumentProof, name: str, moment: Moment | None
+    ) -> tuple[str | None, TableState]:
+        """The id of the table that bears the name now, or bore it at a moment, and its state."""
+        if moment is not None:
+            return self._checked_table(evidence, proof.table, name, moment)
+        tables = self._under(proof.checkpoint).tables
+        known = tables.get(name)
+        if known is None or known[0] != proof.table:
+            known = proof.table, *self._checked_table(evidence, proof.table, name, None)
+            if len(tables) >= TABLES_CACHED_MAX:
+                tables.clear()
+            tables[name] = known
+        return known[1:]
+
+    def _checked_table(
         self, evidence: Evidence, entry: Entry, name: str, moment: Moment | None
     ) -> tuple[str | None, TableState]:
-        """The id of the table that bears the name now, or bore it at a moment, and its state.
+        """As `_table`.
 
         Each table is a document of the catalogue under its name; its id is the name with the block that
         created it, which a drop names as the one before (docs/adr/0002-table-ids.md).

@@ -1,7 +1,7 @@
 """The form of proofs: what a server answers with `proof=true`, and what a receipt keeps.
 
-A proof leads from a document to a signed checkpoint. Hashes are lowercase hex, except in state proofs, which
-are base64 for their size. Members that are absent are absent, never null.
+A proof leads from a document to a signed checkpoint. Single hashes are lowercase hex; several stand one
+after another in base64, for their size. Members that are absent are absent, never null.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from stele.verify.shape import Count, Header, Information, Leaf, Path, StateProo
 
 
 class Place(msgspec.Struct, forbid_unknown_fields=True):
-    """Where a revision leaf stands: `index` in its block, whose header leads on to the checkpoint."""
+    """Where a revision leaf stands: `index` in its block, whose header leads on to the checkpoint.
+
+    `index` and `leaf_path` may be absent where a state proof names both the leaf and the block.
+    """
 
     header: Header
-    index: Count
-    leaf_path: Path
     path: Path
+    index: Count | UnsetType = UNSET
+    leaf_path: Path | UnsetType = UNSET
 
 
 class PlacedLeaf(msgspec.Struct, forbid_unknown_fields=True):

@@ -6,6 +6,8 @@ in range and its strings valid, for which msgspec and RFC 8785 agree.
 
 from __future__ import annotations
 
+from binascii import Error as Base64Error
+from binascii import a2b_base64, b2a_base64
 from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
@@ -14,15 +16,18 @@ from msgspec import UNSET, UnsetType
 
 from stele.verify.errors import Malformed
 from stele.verify.limits import (
-    PATH_LENGTH_MAX,
+    PATH_TEXT_LENGTH_MAX,
     SEQ_MAX,
+    STATE_EMPTY_TEXT_LENGTH_MAX,
     STATE_ROWS_TEXT_LENGTH_MAX,
-    STATE_SIBLINGS_MAX,
+    STATE_SIBLINGS_TEXT_LENGTH_MAX,
 )
 
+HASH_SIZE_BYTES = 32
+
 Count = Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
-Path = Annotated[list[str], msgspec.Meta(max_length=PATH_LENGTH_MAX)]
-_Base64Hash = Annotated[str, msgspec.Meta(max_length=44)]
+Path = Annotated[str, msgspec.Meta(max_length=PATH_TEXT_LENGTH_MAX)]
+"""Hashes, one after another, in base64."""
 
 
 class Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -108,11 +113,13 @@ class ExportStart(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class StateProof(msgspec.Struct, forbid_unknown_fields=True):
-    """One bucket of the state map and what leads from it to the state root, in base64."""
+    """One bucket of the state map and what leads from it to the state root, in base64. `empty` has a bit for
+    each sibling, the first one's highest: one without rows may be left out, because its hash is known."""
 
     bucket_depth: Count
     rows: Annotated[str, msgspec.Meta(max_length=STATE_ROWS_TEXT_LENGTH_MAX)]
-    siblings: Annotated[list[_Base64Hash], msgspec.Meta(max_length=STATE_SIBLINGS_MAX)]
+    siblings: Annotated[str, msgspec.Meta(max_length=STATE_SIBLINGS_TEXT_LENGTH_MAX)]
+    empty: Annotated[str, msgspec.Meta(max_length=STATE_EMPTY_TEXT_LENGTH_MAX)] | UnsetType = UNSET
 
 
 _Shape = TypeVar("_Shape", bound=msgspec.Struct)
@@ -154,6 +161,26 @@ def decode_hex(text: str, size_bytes: int, what: str) -> bytes:
     if len(decoded) != size_bytes or decoded.hex() != text:
         raise Malformed(what, expected=f"{size_bytes} bytes in lowercase hex", found=text[:80])
     return decoded
+
+
+def decode_base64(text: str, what: str) -> bytes:
+    """Base64 with padding, in its one form; raise Malformed."""
+    try:
+        decoded = a2b_base64(text)
+        # a2b_base64 passes over what is not base64, and takes any unused bits at the end.
+        if b2a_base64(decoded, newline=False) == text.encode():
+            return decoded
+    except (Base64Error, ValueError):
+        pass
+    raise Malformed(what, expected="base64 with padding (RFC 4648)", found=text[:48])
+
+
+def decode_hashes(text: str, what: str) -> list[bytes]:
+    """Hashes that stand one after another in base64; raise Malformed."""
+    decoded = decode_base64(text, what)
+    if len(decoded) % HASH_SIZE_BYTES:
+        raise Malformed(f"{what}: bytes", expected=f"a multiple of {HASH_SIZE_BYTES}", found=len(decoded))
+    return [decoded[start : start + HASH_SIZE_BYTES] for start in range(0, len(decoded), HASH_SIZE_BYTES)]
 
 
 def check_time(text: str, what: str) -> None:

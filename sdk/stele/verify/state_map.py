@@ -7,11 +7,11 @@ that no other does.
 
 from __future__ import annotations
 
-from binascii import Error as Base64Error
-from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable
 from hashlib import sha256
 from typing import Final, NamedTuple
+
+from msgspec import UnsetType
 
 from stele.verify import shape
 from stele.verify.errors import InvalidProof, Malformed
@@ -45,8 +45,9 @@ def place_of(ledger_id: str, table_id: str, key: str) -> bytes:
 def verify_state(proof: object, place: bytes, state_root: bytes) -> StateRow | None:
     """What the map with this root says of the key at `place` (see `place_of`); None: it never existed.
 
-    `proof` is the JSON object of a state proof: "bucket_depth", "rows" (base64 of the bucket's rows) and
-    "siblings" (base64 of three hashes a level, from the bucket's depth up, in the order of the children).
+    `proof` is the JSON object of a state proof: "bucket_depth", "rows" (base64 of the bucket's rows),
+    "siblings" (base64 of three hashes a level, from the bucket's depth up, in the order of the children) and
+    "empty" (which of them are left out, for they have no rows).
     Raises Malformed, and InvalidProof when it does not lead to `state_root`.
     """
     if len(place) != _HASH_SIZE_BYTES or len(state_root) != _HASH_SIZE_BYTES:
@@ -61,16 +62,14 @@ def check_state_proof(proof: shape.StateProof, place: bytes, state_root: bytes) 
     if not BUCKET_DEPTH_MIN <= depth <= BUCKET_DEPTH_MAX or depth % 2:
         expected = f"an even number from {BUCKET_DEPTH_MIN} to {BUCKET_DEPTH_MAX}"
         raise Malformed("state proof: bucket_depth", expected=expected, found=depth)
-    levels = depth // 2
-    if len(proof.siblings) != 3 * levels:
-        raise Malformed("state proof: siblings", expected=3 * levels, found=len(proof.siblings))
-    rows = _decode_base64(proof.rows, "rows")
+    siblings = _siblings(proof, depth)
+    rows = shape.decode_base64(proof.rows, "state proof: rows")
     if len(rows) % _ROW_SIZE_BYTES or len(rows) > BUCKET_ROWS_MAX * _ROW_SIZE_BYTES:
         expected = f"at most {BUCKET_ROWS_MAX} rows of {_ROW_SIZE_BYTES} bytes"
         raise Malformed("state proof: rows", expected=expected, found=f"{len(rows)} bytes")
     path = int.from_bytes(place, "big") >> (_HASH_BITS - depth)
     found = _find(rows, place, path, depth)
-    _check_root(rows, path, proof.siblings, state_root)
+    _check_root(rows, path, siblings, state_root)
     return found
 
 
@@ -93,33 +92,47 @@ def _find(rows: bytes, place: bytes, path: int, depth: int) -> StateRow | None:
     return found
 
 
-def _check_root(rows: bytes, path: int, siblings: list[str], state_root: bytes) -> None:
+def _siblings(proof: shape.StateProof, depth: int) -> bytes:
+    """All of them one after another, from the depth of the bucket up, three a level."""
+    shown = shape.decode_base64(proof.siblings, "state proof: siblings")
+    count = 3 * (depth // 2)
+    if isinstance(proof.empty, UnsetType):
+        _expect_siblings(shown, count)
+        return shown
+    bits = shape.decode_base64(proof.empty, "state proof: empty")
+    unused = 8 * len(bits) - count
+    empty = int.from_bytes(bits, "big")
+    if not 0 <= unused < 8 or not empty or empty & ((1 << unused) - 1):
+        raise Malformed("state proof: empty", expected=f"{count} bits, not all of them 0", found=proof.empty)
+    _expect_siblings(shown, count - empty.bit_count())
+    parts: list[bytes] = []
+    at = 0
+    for shift in range(8 * len(bits) - 3, unused - 1, -3):
+        left_out = empty >> shift & 7
+        hashed = _EMPTY[min(depth, BUCKET_DEPTH_MIN)]
+        for bit in (4, 2, 1):
+            if left_out & bit:
+                parts.append(hashed)
+            else:
+                parts.append(shown[at : at + _HASH_SIZE_BYTES])
+                at += _HASH_SIZE_BYTES
+        depth -= 2
+    return b"".join(parts)
+
+
+def _expect_siblings(shown: bytes, count: int) -> None:
+    if len(shown) != count * _HASH_SIZE_BYTES:
+        raise Malformed("state proof: siblings", expected=f"{count} hashes", found=f"{len(shown)} bytes")
+
+
+def _check_root(rows: bytes, path: int, siblings: bytes, state_root: bytes) -> None:
     node = sha256(b"\x02" + rows).digest()
-    for start in range(0, len(siblings), 3):
-        children = [_decode_hash(text, start) for text in siblings[start : start + 3]]
-        children.insert(path & 3, node)
-        node = sha256(b"\x03" + b"".join(children)).digest()
+    for start in range(0, len(siblings), 96):
+        own = start + ((path & 3) << 5)
+        node = sha256(b"\x03" + siblings[start:own] + node + siblings[own : start + 96]).digest()
         path >>= 2
     if node != state_root:
         raise InvalidProof("state proof: root", expected=state_root, found=node)
-
-
-def _decode_hash(text: str, start: int) -> bytes:
-    decoded = _decode_base64(text, f"siblings[{start}]")
-    if len(decoded) != _HASH_SIZE_BYTES:
-        raise Malformed(f"state proof: siblings[{start}]: bytes", expected=32, found=len(decoded))
-    return decoded
-
-
-def _decode_base64(text: str, what: str) -> bytes:
-    try:
-        decoded = a2b_base64(text)
-        # a2b_base64 passes over what is not base64, and takes any unused bits at the end.
-        if b2a_base64(decoded, newline=False) == text.encode():
-            return decoded
-    except (Base64Error, ValueError):
-        pass
-    raise Malformed(f"state proof: {what}", expected="base64 with padding (RFC 4648)", found=text[:48])
 
 
 class StateReplay:
