@@ -36,6 +36,9 @@ ADMINISTRATION_TIMEOUT_S = 5.0
 CHANGE_TIMEOUT_S = 30.0
 """Such a request with all its repetitions, and a new member's catching up."""
 
+EFFECT_TIMEOUT_S = 30.0
+"""How long a fault may take to hit anything, such as nodes that are still starting."""
+
 FAIL_STOP_S = 5.0
 """How long a node may take to end after its disk failed, or to refuse one that is rotten."""
 

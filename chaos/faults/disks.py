@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chaos import limits
+from chaos.faults.fault import took_effect
 from chaos.lab.cluster import Cluster
 from chaos.lab.disk import Disk, DiskMode
 from chaos.lab.node import Node
@@ -34,6 +35,10 @@ class FailingDisk:
 
     async def inject(self) -> None:
         self._disk.set(self._mode, delay_s=_SLOW_S)
+        await took_effect(self._hit)
+
+    async def _hit(self) -> bool:
+        return self._disk.hits > 0
 
     async def heal(self) -> str:
         hits = self._disk.hits

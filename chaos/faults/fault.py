@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
+
+from chaos import limits
 
 
 class Fault(Protocol):
@@ -26,6 +30,19 @@ class Fault(Protocol):
     async def heal(self) -> str:
         """Undoes it and returns the evidence that it took effect; empty when there is none."""
         ...
+
+
+async def took_effect(happened: Callable[[], Awaitable[bool]]) -> None:
+    """Waits until a fault that was injected has hit something; how long it is held counts from then on.
+
+    Nodes that were just started, or links that wait before they are dialled again, need a moment until there
+    is anything to hit. Returns without it after EFFECT_TIMEOUT_S: there is no evidence then.
+    """
+    deadline_s = time.monotonic() + limits.EFFECT_TIMEOUT_S
+    while time.monotonic() < deadline_s:
+        if await happened():
+            return
+        await asyncio.sleep(limits.POLL_S)
 
 
 class Then:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 
 from chaos import limits
+from chaos.faults.fault import took_effect
 from chaos.lab.cluster import CLUSTER, Cluster
 from chaos.lab.node import Node
 from node import certificates
@@ -77,13 +78,19 @@ class Transfer:
         self._to = ""
 
     async def inject(self) -> None:
+        await took_effect(self._handed_over)
+
+    async def _handed_over(self) -> bool:
+        """Whether it was; refused while nobody leads, or nobody could take over."""
         leader = await self._cluster.leader()
         if leader is None:
-            return
+            return False
         self.targets = (leader.id,)
         answer = await self._cluster.ask("POST", leader, "/v1/cluster/transfer", {})
-        if answer is not None and answer["leader"] != leader.id:
-            self._to = str(answer["leader"])
+        if answer is None or answer["leader"] == leader.id:
+            return False
+        self._to = str(answer["leader"])
+        return True
 
     async def heal(self) -> str:
         return f"{self.targets[0]} handed over to {self._to}" if self._to else ""

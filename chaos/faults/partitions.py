@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from chaos.faults.fault import took_effect
 from chaos.lab.network import CLIENTS, Link, Network
 
 
@@ -50,6 +51,10 @@ class Partition:
 
     async def inject(self) -> None:
         await self._network.block(self._links)
+        await took_effect(self._dropped)
+
+    async def _dropped(self) -> bool:
+        return await self._network.dropped() > 0
 
     async def heal(self) -> str:
         dropped = await self._network.dropped()
@@ -70,6 +75,10 @@ class Loss:
 
     async def inject(self) -> None:
         await self._network.lose(self._links, self._percent)
+        await took_effect(self._dropped)
+
+    async def _dropped(self) -> bool:
+        return await self._network.dropped() > 0
 
     async def heal(self) -> str:
         dropped = await self._network.dropped()

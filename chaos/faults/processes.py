@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from chaos.faults.fault import took_effect
 from chaos.lab.cluster import Cluster
 from chaos.lab.node import Node
 
@@ -61,6 +62,8 @@ class Restart:
         self._exit_code: int | None = None
 
     async def inject(self) -> None:
+        # One that has only just been started does not know yet what SIGTERM means.
+        await took_effect(self._node.serves)
         await self._node.terminate()
         self._exit_code = self._node.exit_code
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
+
 from chaos import limits
 from chaos.lab.disk import Disk
 from chaos.lab.network import CLIENTS, Network
@@ -98,6 +100,15 @@ class Node:
                 env=environment,
             )
         self.starts += 1
+
+    async def serves(self) -> bool:
+        """Whether it answers requests."""
+        timeout = aiohttp.ClientTimeout(total=limits.OBSERVE_TIMEOUT_S)
+        try:
+            async with aiohttp.request("GET", f"{self.http}/livez", timeout=timeout) as answer:
+                return answer.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
 
     def use_disk(self, library: Path) -> None:
         """Puts the shim between this node and its data, from its next start on."""
