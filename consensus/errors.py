@@ -68,5 +68,10 @@ class InvariantBroken(ConsensusError):
     """Something that Raft rules out has happened. The node stops before it can answer wrongly."""
 
 
+class EntryNotApplied(ConsensusError):
+    """The state machine failed on a committed entry; the cause says why. The node stops: what the machine
+    has in memory may be ahead of its disk."""
+
+
 class ReplicaStopped(ConsensusError):
     """The replica was stopped, or stopped itself; see what its `on_fatal` was given."""

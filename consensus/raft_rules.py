@@ -16,7 +16,7 @@ from consensus import follower, limits, membership, membership_history, record
 from consensus.budget import Budget
 from consensus.config import CatchUp, ReadLease, Role, Timing
 from consensus.election import Elections
-from consensus.errors import InvariantBroken, LogCorrupt, ReplicaStopped
+from consensus.errors import EntryNotApplied, InvariantBroken, LogCorrupt, ReplicaStopped
 from consensus.leader import Followers, Standing
 from consensus.lease import Lease
 from consensus.log import DurableLog
@@ -361,7 +361,7 @@ class RaftRules(Elections):
             try:
                 result = self._machine.apply(index, record.payload_of(record_bytes))
             except Exception as error:
-                raise InvariantBroken(f"entry {index} could not be applied: {error}") from error
+                raise EntryNotApplied(f"entry {index} could not be applied: {error}") from error
         self._SyncObj__raftLastApplied = index
         self.proposals.applied(index, self._log.term_at(index), result)
 

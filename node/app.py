@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
-import os
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import NoReturn
 
 import structlog
 from aiohttp import web
@@ -28,7 +25,9 @@ from node import limits
 from node.applied import AnnouncingMachine
 from node.committer import Committer
 from node.config import Config
+from node.disk_watch import DiskWatch
 from node.erasing import Erasing
+from node.fatal import exit_at_once
 from node.http.answers import encode
 from node.http.forward import Forwarder
 from node.http.openapi import build_document
@@ -43,6 +42,7 @@ from node.signing import Signing
 from node.snapshots import Sink, Source
 from node.stamps import Stamps
 from node.telemetry import Metrics, Readings, configure_logging, node_readings
+from storage import directory
 from storage.received import ReceivedSnapshot
 from storage.snapshot import StoreSnapshots
 from storage.store import Store
@@ -54,19 +54,13 @@ class StartFailed(Exception):
     """The node cannot start, for a reason outside of it."""
 
 
-def exit_at_once(error: BaseException) -> NoReturn:
-    """End the process without answering anybody: what it believes can no longer be trusted."""
-    _log.critical("the node stops", exc_info=error)
-    sys.stderr.flush()
-    os._exit(limits.FATAL_EXIT_CODE)
-
-
 class Node:
-    """A running node. `on_fatal` must not return to a node that goes on (tests record the error)."""
+    """A running node. `on_fatal`, by default the end of the process, must not return to a node that goes on
+    (tests record the error)."""
 
-    def __init__(self, config: Config, on_fatal: Callable[[BaseException], None] = exit_at_once) -> None:
+    def __init__(self, config: Config, on_fatal: Callable[[BaseException], None] | None = None) -> None:
         self.config = config
-        self._on_fatal = on_fatal
+        self._on_fatal = on_fatal or partial(exit_at_once, data_dir=config.data_dir)
         self._runner: web.ServerRunner | None = None
         self._installing: asyncio.Task[None] | None = None
         self._snapshots: tuple[Source, Sink]
@@ -99,6 +93,7 @@ class Node:
         replica.on_leadership(services.sealing.leadership)
         services.erasing.start()
         services.scrubbing.start()
+        services.disk_watch.start()
         replica.on_leadership(lambda leads: _log.info("leadership", leads=leads))
         self.services.membership.start()
         services.signing.start()
@@ -146,6 +141,7 @@ class Node:
                 store, signing.checkpoints, self._on_fatal, rows_per_s=config.scrub_rows_per_s
             ),
             erasing=Erasing(store, replica, committer, stamps, self._on_fatal),
+            disk_watch=DiskWatch(config.data_dir),
             metrics=metrics,
             openapi_document=encode(build_document(ROUTES, version=node.__version__)),
         )
@@ -210,6 +206,7 @@ class Node:
             await self._runner.cleanup()
         await services.signing.stop()
         await services.scrubbing.stop()
+        await services.disk_watch.stop()
         await services.erasing.stop()
         await services.committer.close(limits.SHUTDOWN_COMMITS_TIMEOUT_S)
         await services.forwarder.close()
@@ -260,7 +257,8 @@ def _replica_config(config: Config) -> ReplicaConfig:
         cluster=config.cluster,
         node_id=config.node_id,
         peers=tuple(peers),
-        join=config.join,
+        # Whoever lost what he knew waits for those who have it, and founds no cluster.
+        join=config.join or directory.was_set_aside(config.data_dir),
         listen_host=config.raft_host,
         listen_port=config.raft_port,
         catch_up=CatchUp(config.catch_up_rate_mib_s << 20, config.log_retained_mib << 20),

@@ -188,7 +188,15 @@ GARBAGE_THRESHOLD_OBJECTS = 50_000
 """New objects before Python looks for cycles. Requests make thousands that live for a moment without any."""
 
 FATAL_EXIT_CODE = 70
-"""EX_SOFTWARE of sysexits.h: an invariant broke or the disk failed, and the node stopped itself."""
+"""EX_SOFTWARE of sysexits.h: an invariant broke or data is damaged. Starting again changes nothing."""
+
+DISK_EXIT_CODE = 74
+"""EX_IOERR: the disk is full or failed. Starting again is right, and works once the disk does."""
+
+DISK_FREE_ALARM_SIZE_BYTES = 512 << 20
+"""With less than this free, /readyz has an alarm; with half of it, no snapshots are made."""
+
+DISK_WATCH_PERIOD_S = 10.0
 
 # --- certificates -----------------------------------------------------------------------------
 
@@ -205,6 +213,9 @@ DEMO_NODES_MAX = VOTERS_MAX
 DEMO_CERTIFICATE_RENEWAL_DAYS = 90
 """A demo that starts renews certificates that have no more left than this."""
 DEMO_RESTART_DELAY_S = 0.2
+DEMO_RESTART_DELAY_S_MAX = 30.0
+"""A node whose disk is full or fails is started again for ever, with pauses that double up to this."""
+
 DEMO_HOLD_POLL_S = 0.5
 DEMO_QUICK_DEATH_S = 5.0
 DEMO_QUICK_DEATHS_MAX = 5

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,15 +18,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import node
 from consensus.errors import CredentialsInvalid, LogCorrupt
-from consensus.log import DurableLog
-from node import certificates, limits
+from node import certificates, limits, repairing
 from node.app import StartFailed, run
 from node.config import Config, ConfigInvalid, check_identifier
 from node.demo import DemoFailed, run_demo
+from node.fatal import ending_of
 from node.key_commands import keys_app
+from node.repairing import NothingDamaged
 from node.signing_keys import SigningKeyInvalid
 from storage import fsck as storage_fsck
-from storage.engine import RaftRows
 from storage.errors import NotAStore, StorageError, StoreInUse
 
 EXIT_OK = 0
@@ -71,8 +72,11 @@ def serve(
     """
     try:
         uvloop.run(run(settings))
-    except (StartFailed, SigningKeyInvalid, CredentialsInvalid, StorageError) as error:
-        return _fail(str(error), EXIT_FAILED)
+    except (StartFailed, SigningKeyInvalid, CredentialsInvalid, StorageError, LogCorrupt) as error:
+        ending = ending_of(error, settings.data_dir)
+        if ending.cure is None:
+            return _fail(str(error), EXIT_FAILED)
+        return _fail(f"{error}; {ending.cure}", ending.exit_code)
     return EXIT_OK
 
 
@@ -226,7 +230,8 @@ def fsck(
     code = EXIT_OK
     try:
         for each in _data_directories(directory):
-            report = _checked(each)
+            with _progress() as show:
+                report = storage_fsck.check(each, show, repairing.fault_of_log)
             _show_report(each, report, as_json=json_output)
             if report.findings:
                 code = EXIT_FAILED
@@ -243,8 +248,37 @@ def _data_directories(directory: Path) -> list[Path]:
     return [each for each in candidates if storage_fsck.is_store(each)] or [directory]
 
 
-def _checked(directory: Path) -> storage_fsck.FsckReport:
-    """Raises NotAStore, StoreInUse and OSError."""
+@app.command
+def repair(directory: Path, /, *, force: Annotated[bool, Parameter(negative="")] = False) -> int:
+    """Put the damaged database of a stopped node aside. Started again, the node gets another from its peers.
+
+    Nothing is deleted, and the node's keys stay. Do this on fewer than half of the voters only: what
+    they lost must be on the others. Exits 0 when it was done, 1 when nothing is damaged, 2 when it cannot
+    be done.
+
+    Parameters
+    ----------
+    directory
+        The node's data directory.
+    force
+        Also when fsck finds nothing, as for a node that stopped because a majority has another journal.
+    """
+    try:
+        with _progress() as show:
+            aside, found = repairing.repair(directory, force=force, progress=show)
+    except NothingDamaged as error:
+        return _fail(str(error), EXIT_FAILED)
+    except (NotAStore, StoreInUse, OSError) as error:
+        return _fail(str(error), EXIT_USAGE)
+    sys.stdout.write(
+        f"damaged: {found}\nthe database is now in {aside}; start the node, and delete that once it is back\n"
+    )
+    return EXIT_OK
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Bars on a terminal for whoever calls what this gives: with what is done, how far, of how much."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
@@ -255,16 +289,7 @@ def _checked(directory: Path) -> storage_fsck.FsckReport:
                 tasks[what] = progress.add_task(what, total=total)
             progress.update(tasks[what], completed=done, total=total)
 
-        return storage_fsck.check(directory, show, _fault_of_log)
-
-
-def _fault_of_log(rows: RaftRows) -> str | None:
-    """What is wrong with a Raft log; opening it reads every record."""
-    try:
-        DurableLog(rows)
-    except LogCorrupt as error:
-        return str(error)
-    return None
+        yield show
 
 
 def _show_report(directory: Path, report: storage_fsck.FsckReport, *, as_json: bool) -> None:
@@ -299,7 +324,8 @@ def _fail(message: str, code: int) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point. Exits 0, 1 (failed), 2 (wrong use) or 70 (an invariant broke)."""
+    """Entry point. Exits 0, 1 (failed), 2 (wrong use), 70 (data damaged, or an invariant broke) or 74 (the
+    disk is full or failed)."""
     try:
         code = app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:

@@ -139,7 +139,8 @@ class Supervisor:
             quick = time.monotonic() - started_s < limits.DEMO_QUICK_DEATH_S
             own_fault = code not in _KILLED_FROM_OUTSIDE
             quick_deaths = quick_deaths + 1 if own_fault and quick else 0
-            if quick_deaths >= limits.DEMO_QUICK_DEATHS_MAX:
+            # A disk may be mended, or get room again, at any time.
+            if quick_deaths >= limits.DEMO_QUICK_DEATHS_MAX and code != limits.DISK_EXIT_CODE:
                 self._given_up.add(node.node_id)
                 self._report(
                     f"{node.node_id} died {quick_deaths} times in a row at start (exit code {code}) and is "
@@ -147,7 +148,8 @@ class Supervisor:
                 )
                 return
             self._report(f"{node.node_id} ended ({_ending(code)}) and is started again")
-            await asyncio.sleep(limits.DEMO_RESTART_DELAY_S * 2**quick_deaths)
+            delay_s = limits.DEMO_RESTART_DELAY_S * 2 ** min(quick_deaths, 16)
+            await asyncio.sleep(min(delay_s, limits.DEMO_RESTART_DELAY_S_MAX))
             if node.node_id in self._held:
                 return
             try:
@@ -157,6 +159,8 @@ class Supervisor:
 
 
 def _ending(code: int) -> str:
+    if code == limits.DISK_EXIT_CODE:
+        return f"its disk is full or failed, exit code {code}"
     return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
 

@@ -6,6 +6,7 @@
     completing/   all of it, being made this node's own
     next/         made this node's own: it takes the place of store/ when the store is opened
     former/       a database that was replaced, being deleted
+    damaged-…/    a database that was put aside (`set_aside`), and when; nothing here ever deletes it
     lock          held by the process that uses the directory
 
 Each step from received/ on is one rename, synced before the next. Whenever the power goes, the next start
@@ -22,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from storage import limits
-from storage.errors import DiskSpaceShort, FilesRemain, FormatUnknown, StoreInUse
+from storage.errors import DiskSpaceShort, FilesRemain, FormatUnknown, NotAStore, StoreInUse
 
 STORE = "store"
 CHECKPOINT = "checkpoint"
@@ -31,6 +32,7 @@ COMPLETING = "completing"
 NEXT = "next"
 FORMER = "former"
 LOCK = "lock"
+ASIDE = "damaged-"
 
 COPIES = (CHECKPOINT, RECEIVED, COMPLETING, NEXT, FORMER)
 
@@ -67,13 +69,28 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
 
 
+def free_size_bytes(path: Path) -> int:
+    """What a process like this one may still write to the disk of `path`. Raises OSError."""
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
+def check_room_to_start(path: Path) -> None:
+    """Raises DiskSpaceShort when a node would soon fail for want of space, and OSError."""
+    free = free_size_bytes(path)
+    if free < limits.START_DISK_FREE_SIZE_BYTES_MIN:
+        raise DiskSpaceShort(
+            f"{free >> 20} MiB are free in {path}; a node starts with "
+            f"{limits.START_DISK_FREE_SIZE_BYTES_MIN >> 20} MiB or more"
+        )
+
+
 def check_room(path: Path, size_bytes: int) -> None:
     """Raises DiskSpaceShort when the disk of `path` would be short of space with `size_bytes` more."""
-    status = os.statvfs(path)
-    free_size_bytes = status.f_bavail * status.f_frsize
-    if free_size_bytes - size_bytes < limits.SNAPSHOT_DISK_FREE_SIZE_BYTES_MIN:
+    free = free_size_bytes(path)
+    if free - size_bytes < limits.SNAPSHOT_DISK_FREE_SIZE_BYTES_MIN:
         raise DiskSpaceShort(
-            f"{free_size_bytes >> 20} MiB are free in {path}; a snapshot needs {size_bytes >> 20} MiB and "
+            f"{free >> 20} MiB are free in {path}; a snapshot needs {size_bytes >> 20} MiB and "
             f"{limits.SNAPSHOT_DISK_FREE_SIZE_BYTES_MIN >> 20} MiB must stay free"
         )
 
@@ -119,6 +136,24 @@ def prepare(path: Path, step: Step = nothing) -> Path:
     for leftover in (FORMER, COMPLETING, CHECKPOINT):
         remove(path / leftover)
     return path / STORE
+
+
+def set_aside(path: Path, name: str) -> Path:
+    """Puts the database of a locked data directory aside, under ASIDE and `name`; returns where it is now.
+
+    What else is in the directory stays, keys above all. Raises NotAStore and OSError.
+    """
+    if not (path / STORE).is_dir():
+        raise NotAStore(f"{path} holds no store")
+    aside = path / f"{ASIDE}{name}"
+    (path / STORE).rename(aside)
+    sync_directory(path)
+    return aside
+
+
+def was_set_aside(path: Path) -> bool:
+    """Whether a database was put aside here: whoever begins anew must wait for the others' data."""
+    return path.is_dir() and any(path.glob(f"{ASIDE}*"))
 
 
 def complete(path: Path, step: Step = nothing) -> None:

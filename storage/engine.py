@@ -26,15 +26,18 @@ from rocksdict import (
     DBRecoveryMode,
     Options,
     Rdict,
+    RdictIter,
     WriteBatch,
     WriteOptions,
 )
 
 from storage import disk, limits
-from storage.errors import FilesRemain, StorageFailed, StoreInUse
+from storage.errors import FilesRemain, StoreDamaged, StoreInUse
+from storage.failures import failure, opening_failure
 
 RAFT_FAMILY = "raft"
 _FILES_POLL_S = 0.02
+_FIRST_MANIFEST = "MANIFEST-000001"
 
 
 class Batch:
@@ -105,13 +108,17 @@ class Engine:
                 path.mkdir(parents=True, exist_ok=True)
             elif not path.is_dir():
                 raise FileNotFoundError(f"there is no directory {path}")
+            _check_current(path)
             self._database = Rdict(str(path), self._options, column_families=families, access_type=access)
             self._raft = self._database.get_column_family(RAFT_FAMILY)
             self._raft_handle = self._database.get_column_family_handle(RAFT_FAMILY)
+        except StoreDamaged:
+            raise
         except Exception as error:
-            if "/LOCK" in str(error):
+            failed = opening_failure(path, error)
+            if "/LOCK" in str(error) and failed.errno is None:
                 raise StoreInUse(f"{path} is in use by another process: {error}") from error
-            raise StorageFailed(f"cannot open {path}: {error}") from error
+            raise failed from error
         self._synced = WriteOptions()
         self._synced.sync = True
         self._unsynced = WriteOptions()
@@ -121,7 +128,7 @@ class Engine:
         try:
             value: bytes | None = self._database.get(key)
         except Exception as error:
-            raise StorageFailed(f"cannot read row {key.hex()}: {error}") from error
+            raise failure(f"cannot read row {key.hex()}", error) from error
         return value
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -140,7 +147,7 @@ class Engine:
         try:
             self._database.write(batch.raw, self._synced if sync else self._unsynced)
         except Exception as error:
-            raise StorageFailed(f"cannot write: {error}") from error
+            raise failure("cannot write", error) from error
 
     def last(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
         """The last row with start <= key < end."""
@@ -149,7 +156,7 @@ class Engine:
         if rows.valid() and rows.key() == end:
             rows.prev()
         if not rows.valid():
-            rows.status()
+            _check_end(rows)
             return None
         key: Any = rows.key()
         value: Any = rows.value()
@@ -168,7 +175,7 @@ class Engine:
                 self._raft.flush()
                 Checkpoint(self._database).create_checkpoint(str(path))
         except Exception as error:
-            raise StorageFailed(f"cannot make a checkpoint in {path}: {error}") from error
+            raise failure(f"cannot make a checkpoint in {path}", error) from error
 
     def flush(self) -> None:
         """Writes the memory tables to files, so that the next start replays nothing."""
@@ -176,7 +183,7 @@ class Engine:
             self._database.flush()
             self._raft.flush()
         except Exception as error:
-            raise StorageFailed(f"cannot flush: {error}") from error
+            raise failure("cannot flush", error) from error
 
     def rewrite(self, ranges: Sequence[tuple[bytes, bytes]]) -> None:
         """Leaves nothing in the files of what was overwritten or deleted among the rows of some ranges
@@ -204,7 +211,7 @@ class Engine:
                 self._database.compact_range(start, end, options)
             self._raft.compact_range(None, None, options)
         except Exception as error:
-            raise StorageFailed(f"cannot compact: {error}") from error
+            raise failure("cannot compact", error) from error
         deadline = time.monotonic() + limits.ERASURE_FILES_TIMEOUT_S
         while left := self._left_over(old_files):
             if time.monotonic() > deadline:
@@ -223,6 +230,22 @@ class Engine:
         self._raft.close()
         self._database.close()
         del self._raft, self._raft_handle, self._database
+
+
+def _check_current(path: Path) -> None:
+    """Raises StoreDamaged for a database that RocksDB would take for an empty directory, and begin anew."""
+    # The first MANIFEST is older than CURRENT: a node may have died between the two.
+    others = [each for each in path.glob("MANIFEST-*") if each.name != _FIRST_MANIFEST]
+    if others and not (path / "CURRENT").exists():
+        raise StoreDamaged(f"cannot open {path}: CURRENT is missing beside {others[0].name}", file="CURRENT")
+
+
+def _check_end(rows: RdictIter) -> None:
+    """An iterator that hits a bad block just ends; only its status says that it did not reach the end."""
+    try:
+        rows.status()
+    except Exception as error:
+        raise failure("cannot read", error) from error
 
 
 def _link_count(path: Path) -> int:
@@ -251,11 +274,7 @@ class Cursor:
                 return None
             value: Any = self._rows.value()
             return key, value
-        # An iterator that hits a bad block just ends; only its status says that it did not reach the end.
-        try:
-            self._rows.status()
-        except Exception as error:
-            raise StorageFailed(f"cannot read: {error}") from error
+        _check_end(self._rows)
         return None
 
     def seek(self, key: bytes) -> tuple[bytes, bytes] | None:
@@ -300,13 +319,13 @@ class RaftRows:
         try:
             self._database.write(batch, self._synced)
         except Exception as error:
-            raise StorageFailed(f"cannot write the Raft log: {error}") from error
+            raise failure("cannot write the Raft log", error) from error
 
     def get(self, key: bytes) -> bytes | None:
         try:
             value: bytes | None = self._family.get(key)
         except Exception as error:
-            raise StorageFailed(f"cannot read Raft row {key.hex()}: {error}") from error
+            raise failure(f"cannot read Raft row {key.hex()}", error) from error
         return value
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -8,7 +8,19 @@ class StorageError(Exception):
 
 
 class StorageFailed(StorageError):
-    """RocksDB or the disk below it failed. The node stops: it never writes again as if nothing was."""
+    """RocksDB or the disk below it failed. The node stops: it never writes again as if nothing was.
+
+    `errno` is the error of the operating system, and `file` the name of the file, where they are known.
+    """
+
+    def __init__(self, message: str, *, errno: int | None = None, file: str | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
+        self.file = file
+
+
+class StoreDamaged(StorageFailed):
+    """What is on the disk is not what was written there. The other nodes have it, too: `steled repair`."""
 
 
 class FilesRemain(StorageError):
@@ -36,7 +48,7 @@ class SnapshotInvalid(StorageError):
 
 
 class DiskSpaceShort(StorageError):
-    """A snapshot is not made or kept, so that the disk does not become full."""
+    """A snapshot is not made or kept, or a node not started, so that the disk does not become full."""
 
 
 class LedgerUnknown(StorageError):

@@ -47,6 +47,10 @@ SNAPSHOT_READ_AHEAD_SIZE_BYTES = 4 << 20
 
 SNAPSHOT_DISK_FREE_SIZE_BYTES_MIN = 256 << 20
 """A snapshot is neither made nor kept when less would stay free for the node's own writes."""
+
+START_DISK_FREE_SIZE_BYTES_MIN = 32 << 20
+"""With less a node does not start: it would write out its memory tables, join, and fail in the middle."""
+
 SEAL_DOCUMENTS_MAX = 1_024
 """Keys revised since the newest seal at which the leader proposes one, so that applying it stays short."""
 

@@ -73,11 +73,14 @@ class Store:
         """Opens the store in the data directory `path`, and makes it when the directory is empty or absent.
 
         A snapshot that was completed takes the place of its database first. Raises `OSError`, `StoreInUse`,
-        `StorageFailed`, `FormatUnknown`, or `InvariantBroken` when what is stored contradicts itself.
+        `StorageFailed`, `DiskSpaceShort`, `FormatUnknown`, or `InvariantBroken` when what is stored
+        contradicts itself.
         """
         lock = directory.DirectoryLock(path)
         try:
-            return cls._open(directory.prepare(path, step), lock)
+            database = directory.prepare(path, step)
+            directory.check_room_to_start(path)
+            return cls._open(database, lock)
         except BaseException:
             lock.release()
             raise

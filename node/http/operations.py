@@ -35,7 +35,9 @@ async def get_readyz(services: Services, call: Call) -> web.Response:
     outvoted = services.signing.cosigning.contradictions.outvoted()
     if outvoted is not None:
         raise Problem("split-view", outvoted)
-    return answer_struct(schemas.Readiness(alarms=services.signing.alarms() or UNSET))
+    about_disk = services.disk_watch.alarm()
+    alarms = services.signing.alarms() + ([about_disk] if about_disk else [])
+    return answer_struct(schemas.Readiness(alarms=alarms or UNSET))
 
 
 async def get_version(services: Services, call: Call) -> web.Response:

@@ -8,6 +8,7 @@ from consensus.replica import Replica
 from node.checkpoints import Checkpoints
 from node.committer import Committer
 from node.config import Config
+from node.disk_watch import DiskWatch
 from node.erasing import Erasing
 from node.http.bodies import BodyBudget
 from node.http.forward import Forwarder
@@ -40,6 +41,7 @@ class Services:
     stamps: Stamps
     scrubbing: Scrubbing
     erasing: Erasing
+    disk_watch: DiskWatch
     metrics: Metrics
     openapi_document: bytes
     budget: BodyBudget = field(default_factory=lambda: BodyBudget(BODIES_IN_FLIGHT_BYTES_MAX))

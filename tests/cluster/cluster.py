@@ -67,6 +67,8 @@ class Cluster:
         self.ready_file = root / "ready.json"
         self.count = nodes
         self._options = options
+        self.prefix: list[str] = []
+        """What the demo is started with, such as a command that gives it a mount of its own."""
         self.port = free_base_port()
         self._log = root / "demo.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -74,7 +76,7 @@ class Cluster:
     def start(self) -> None:
         """Starts the cluster and returns once it serves."""
         self.ready_file.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "node.main", "demo", "--nodes", str(self.count)]
+        command = [*self.prefix, sys.executable, "-m", "node.main", "demo", "--nodes", str(self.count)]
         command += ["--data", str(self.data), "--port", str(self.port), "--ready-file", str(self.ready_file)]
         command += self._options
         with self._log.open("ab") as log:
@@ -102,6 +104,12 @@ class Cluster:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    @property
+    def pid(self) -> int:
+        """Of the supervisor."""
+        assert self._process is not None
+        return self._process.pid
 
     def ready(self) -> dict[str, object]:
         loaded: dict[str, object] = json.loads(self.ready_file.read_text())

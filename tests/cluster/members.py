@@ -18,6 +18,7 @@ from node.signing_keys import create_log_key
 from tests.cluster.cluster import wait_until
 
 LEDGER = "books"
+STOP_TIMEOUT_S = 30.0
 BULK_PATH = f"/v1/ledgers/{LEDGER}/bulk?table=cars"
 
 
@@ -73,6 +74,11 @@ class Members:
         """kill -9; returns once the process is gone."""
         self._processes[node_id].send_signal(signal.SIGKILL)
         self._processes[node_id].wait()
+
+    def stop(self, node_id: str) -> None:
+        """SIGTERM; returns once the process has ended."""
+        self._processes[node_id].send_signal(signal.SIGTERM)
+        assert self._processes[node_id].wait(STOP_TIMEOUT_S) == 0, self.log(node_id)[-4000:]
 
     def ended(self, node_id: str) -> int | None:
         """The exit status of a node that ended by itself; None while it runs."""

@@ -11,6 +11,7 @@ import pytest
 from pysyncobj import FAIL_REASON
 from pysyncobj.journal import ResizableFile
 
+from consensus import errors
 from consensus.errors import InvariantBroken, MalformedMessage, NotLeader, OutcomeUnknown, ReplicaStopped
 from consensus.log import DurableLog
 from consensus.messages import Append, AppendResponse, RequestVote, VoteResponse
@@ -370,7 +371,7 @@ def test_an_entry_that_cannot_be_applied_stops_the_node(tmp_path: Path) -> None:
     machine = Failing()
     bench = Bench(tmp_path, machine=machine)
     bench.core.receive("n1", append(1, (1, 0), entries(2, 1), commit_index=2))
-    with pytest.raises(InvariantBroken, match="entry 2 could not be applied"):
+    with pytest.raises(errors.EntryNotApplied, match="entry 2 could not be applied"):
         bench.settle()
     with pytest.raises(ReplicaStopped):
         bench.settle()

@@ -92,11 +92,12 @@ def test_a_broken_invariant_found_by_a_read_ends_the_node(
 
 def test_a_fatal_error_exits_70_at_once_and_says_why() -> None:
     program = (
-        "from node.app import exit_at_once\n"
+        "from pathlib import Path\n"
+        "from node.fatal import exit_at_once\n"
         "from node.telemetry import configure_logging\n"
         "configure_logging('info', 'n0')\n"
         "try:\n"
-        "    exit_at_once(RuntimeError('the disk failed'))\n"
+        "    exit_at_once(RuntimeError('a defect'), Path('data'))\n"
         "finally:\n"
         "    print('still here')\n"
     )
@@ -109,5 +110,5 @@ def test_a_fatal_error_exits_70_at_once_and_says_why() -> None:
     )
     assert ended.returncode == limits.FATAL_EXIT_CODE
     assert ended.stdout == ""
-    assert "the disk failed" in ended.stderr
+    assert "a defect" in ended.stderr
     assert '"node": "n0"' in ended.stderr
