@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import random
 import time
@@ -22,6 +23,7 @@ from stele.verify.errors import (
 )
 from stele.verify.note import VerifierKey
 from stele.verify.policy import TrustPolicy
+from stele.verify.proof import ProofVerifier
 from stele.verify.receipt import ReceiptVerifier, verify_receipt
 from tests.verify.claims import (
     ALL,
@@ -223,3 +225,52 @@ def test_absurd_sizes_are_refused_before_anything_else() -> None:
         document = {**receipt["proof"]["document"], "state": wrong}
         with pytest.raises(Malformed):
             verify_receipt(encoded({**receipt, "proof": {**receipt["proof"], "document": document}}), ALL)
+
+
+def test_the_way_through_a_block_is_left_out_only_where_the_state_map_names_the_leaf() -> None:
+    verifier = ProofVerifier(ALL, LEDGER.hex())
+    current = PROVER.current("cars", "vin-2")
+    place = current["document"]["revision"]["place"]
+    assert "leaf_path" not in place
+    proven = verifier.current(current, "cars", "vin-2").revision
+    assert proven is not None
+    past = PROVER.revision("cars", "vin-2", 0)
+    whole = past["document"]["revision"]["place"]
+    assert whole["header"]["seq"] != place["header"]["seq"]
+
+    # Another block, for another time, which is in the journal.
+    current["document"]["revision"]["place"] = {"header": whole["header"], "path": whole["path"]}
+    with pytest.raises(Mismatch, match="block"):
+        verifier.current(current, "cars", "vin-2")
+    # Half of a way is none.
+    for half in ("index", "leaf_path"):
+        current["document"]["revision"]["place"] = {**place, half: whole[half]}
+        with pytest.raises(Incomplete):
+            verifier.current(current, "cars", "vin-2")
+    # A past revision is named by nothing else.
+    past["document"]["revision"]["place"] = {"header": whole["header"], "path": whole["path"]}
+    with pytest.raises(Incomplete):
+        verifier.revision(past, "cars", "vin-2", 0)
+    history = PROVER.history("cars", "vin-2")
+    for older in history["document"]["older"]:
+        del older["place"]["index"], older["place"]["leaf_path"]
+    with pytest.raises(Incomplete):
+        verifier.history(history, "cars", "vin-2")
+
+
+def test_what_held_before_is_not_taken_for_something_else() -> None:
+    """A verifier remembers seals and tables that held, and compares the next ones whole."""
+    verifier = ProofVerifier(ALL, LEDGER.hex())
+    good = PROVER.current("cars", "vin-2")
+    verifier.current(good, "cars", "vin-2")
+    wrong = copy.deepcopy(good)
+    wrong["seal"]["header"]["state_root"] = "00" * 32
+    with pytest.raises(VerificationError):
+        verifier.current(wrong, "cars", "vin-2")
+    wrong = copy.deepcopy(good)
+    wrong["table"]["revision"]["data"]["state"] = "dropped"
+    with pytest.raises(VerificationError):
+        verifier.current(wrong, "cars", "vin-2")
+    with pytest.raises(VerificationError):
+        verifier.current(good, "boats", "vin-2")
+    verifier.current(good, "cars", "vin-2")
