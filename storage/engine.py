@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rocksdict import (
     AccessType,
@@ -198,8 +198,11 @@ class Engine:
             self._rewrite(ranges)
 
     def _rewrite(self, ranges: Sequence[tuple[bytes, bytes]]) -> None:
-        old_files = [path for path in self._path.iterdir() if path.suffix in (".log", ".sst")]
-        if any(_link_count(path) > 1 for path in old_files):
+        # A write-ahead log without a byte, as after a start, holds nothing, and no flush makes RocksDB end
+        # it.
+        files = [path for path in self._path.iterdir() if path.suffix in (".log", ".sst")]
+        old_files = [path for path in files if _status_of(path).size_bytes]
+        if any(_status_of(path).links > 1 for path in old_files):
             raise FilesRemain("a copy of the database shares its files")
         options = CompactOptions()
         # The lowest level too: by default RocksDB leaves its files alone when nothing above them overlaps.
@@ -248,11 +251,18 @@ def _check_end(rows: RdictIter) -> None:
         raise failure("cannot read", error) from error
 
 
-def _link_count(path: Path) -> int:
+class _FileStatus(NamedTuple):
+    links: int
+    size_bytes: int
+
+
+def _status_of(path: Path) -> _FileStatus:
+    """Of a file that RocksDB may have removed meanwhile: nothing."""
     try:
-        return path.stat().st_nlink
+        status = path.stat()
     except FileNotFoundError:
-        return 0
+        return _FileStatus(0, 0)
+    return _FileStatus(status.st_nlink, status.st_size)
 
 
 class Cursor:

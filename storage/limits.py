@@ -15,6 +15,9 @@ ERASURE_REVISIONS_MAX = 10_000
 ERASURE_WALK_ROWS_MAX = 100_000
 """Revisions of a document that an erasure looks through for the versions it names."""
 
+ERASURE_ANSWERS_APART_MAX = 16
+"""First answers that an erasure has rewritten one by one; beyond, all of the ledger's at once."""
+
 ERASURE_FILES_TIMEOUT_S = 60.0
 """How long files that RocksDB no longer needs may take to disappear after a compaction."""
 

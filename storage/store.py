@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from storage.checkpoints import CheckpointRows
 from storage.engine import Batch, Engine, RaftRows
 from storage.errors import BlockUnknown, FormatUnknown, LedgerUnknown, NotSealed, TableUnknown
 from storage.journal import Journal
-from storage.ledger_state import LedgerState
+from storage.ledger_state import LedgerState, idempotency_key_of, stored_block
 from storage.machine import LedgerMachine
 from storage.outcomes import Committed, Refused
 from storage.rows import Sealed
@@ -204,18 +205,36 @@ class Store:
         """What leaves nothing of these erasures in this node's files. It may take seconds, may run on a
         thread of its own. Raises `StorageFailed`, and `FilesRemain` while there is a snapshot in the data
         directory, or as `Engine.rewrite` does."""
-        ranges: list[tuple[bytes, bytes]] = []
+        documents: list[tuple[int, bytes]] = []
         for erasure in erasures:
             number = self._state(erasure.ledger).number
-            answers = keys.of_ledger(b"I", number)
             stem = keys.revisions_of_table(number, erasure.row.table) + erasure.row.key.encode() + b"\0"
-            ranges += [(stem, keys.end_of(stem)), (answers, keys.end_of(answers))]
-        return partial(self._rewrite, list(dict.fromkeys(ranges)))
+            documents.append((number, stem))
+        return partial(self._rewrite, list(dict.fromkeys(documents)))
 
-    def _rewrite(self, ranges: list[tuple[bytes, bytes]]) -> None:
+    def _first_answers(self, number: int, stem: bytes) -> list[tuple[bytes, bytes]]:
+        """Where the digests of the requests stood that made the erased revisions of a document: the rows of
+        their idempotency keys. All of the ledger's, when those are many: each costs the files around it."""
+        prefix = keys.of_ledger(b"I", number)
+        found: dict[bytes, None] = {}
+        for key, row in self.engine.scan(stem, keys.end_of(stem)):
+            if rows.decode_revision(row).erased_by is None:
+                continue
+            seq, _ = keys.place_of(key[len(stem) :])
+            idempotency_key = idempotency_key_of(stored_block(self.engine, number, seq).information)
+            if idempotency_key is not None:
+                found[keys.idempotency(number, hashlib.sha256(idempotency_key.encode()).digest())] = None
+            if len(found) > limits.ERASURE_ANSWERS_APART_MAX:
+                return [(prefix, keys.end_of(prefix))]
+        return [(row, row + b"\0") for row in found]
+
+    def _rewrite(self, documents: list[tuple[int, bytes]]) -> None:
         # Copies made before hold what they held. Looked at first because this costs less than rewriting.
         self._lock.check_no_copies()
-        self.engine.rewrite(ranges)
+        ranges: list[tuple[bytes, bytes]] = []
+        for number, stem in documents:
+            ranges += [(stem, keys.end_of(stem)), *self._first_answers(number, stem)]
+        self.engine.rewrite(list(dict.fromkeys(ranges)))
         self._lock.check_no_copies()
 
     def complete_erasure(self, erasure: PendingErasure, at: int) -> None:

@@ -18,6 +18,8 @@ from stele.verify.export import verify_export
 from stele.verify.note import VerifierKey
 from storage import fsck
 from tests.cluster.cluster import Cluster, converged, export_of, leader_of
+from tests.cluster.members import LEDGER as BOOKS
+from tests.cluster.members import Members
 
 LEDGER = "erasing"
 BASE = f"/v1/ledgers/{LEDGER}"
@@ -155,3 +157,34 @@ async def test_a_node_that_was_down_completes_later(cluster: Cluster) -> None:
         await until_complete(session, f"{leader.http}{BASE}/erasures/{made['seq']}")
         assert holding(cluster, secret.encode()) == {}
     cluster.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_node_that_comes_back_by_snapshot_after_an_erasure(tmp_path: Path) -> None:
+    """It had the content, was down for the erasure, and gets a database in the place of its own."""
+    secret = unique_text()
+    members = Members(tmp_path, log_retained_mib=1, allow_erasure=True)
+    members.start()
+    try:
+        leader = members.leader()
+        members.create(leader)
+        document = f"/v1/ledgers/{BOOKS}/tables/cars/documents/erika"
+        assert members.ask(leader, "PUT", document, json.dumps({"address": secret}).encode())[0] == 201
+        down = next(each for each in ("n0", "n1", "n2") if each != leader)
+        members.until(lambda: members.caught_up(down, leader), "everybody has it")
+        members.kill(down)
+        body = {"table": "cars", "key": "erika", "versions": "all", "reason": "asked for"}
+        path = f"/v1/ledgers/{BOOKS}/erasures"
+        status, made = members.ask(leader, "POST", path, json.dumps(body).encode())
+        assert (status, made["complete"]) == (202, False)
+        members.load(leader, "meanwhile", 6)
+        members.until(lambda: members.first_index(leader) > made["seq"] + 8, "the log is cut")
+        members.start(down)
+        erasure = f"{path}/{made['seq']}"
+        members.until(lambda: members.ask(leader, "GET", erasure)[1]["complete"], "all are done", 120)
+        assert "installing a snapshot" in members.log(down)
+        files = [each for node_id in members.http for each in (tmp_path / node_id).rglob("*")]
+        assert [each for each in files if each.is_file() and secret.encode() in each.read_bytes()] == []
+    finally:
+        members.stop_everything()
