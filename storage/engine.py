@@ -198,8 +198,7 @@ class Engine:
             self._rewrite(ranges)
 
     def _rewrite(self, ranges: Sequence[tuple[bytes, bytes]]) -> None:
-        # A write-ahead log without a byte, as after a start, holds nothing, and no flush makes RocksDB end
-        # it.
+        # A write-ahead log without a byte, as after a start, holds nothing, and flushing does not end it.
         files = [path for path in self._path.iterdir() if path.suffix in (".log", ".sst")]
         old_files = [path for path in files if _status_of(path).size_bytes]
         if any(_status_of(path).links > 1 for path in old_files):
