@@ -106,12 +106,11 @@ class MembershipChanges(RaftRules):
             self.proposals.add(index, self.term, len(payload), completion)
         for member in changed.members:
             former = before.get(member.id)
-            if (
-                former is not None
-                and former.incarnation != member.incarnation
-                and member.id in self._followers
-            ):
-                self._followers.add(member.id)  # Another server: what the former one held, it does not hold.
+            if former is None or member.id not in self._followers:
+                continue
+            # Another server, or one that has forgotten: what was held, it does not hold.
+            if former.incarnation != member.incarnation or (former.voter and not member.voter):
+                self._followers.add(member.id)
         self._replicate_to_members()
 
     def _advance_members(self) -> None:
@@ -126,11 +125,26 @@ class MembershipChanges(RaftRules):
             if found and found != member.incarnation and known:
                 self._change(self.membership.with_incarnation(member.id, found), None)
                 return
+            if self._followers.has_forgotten(member.id) and self._take_vote(member):
+                return
             if member.returning and self.may_be_promoted(member.id):
                 promoted = self.membership.promoted(member.id)
                 if promoted.has_quorum(self._counted_on()):
                     self._change(promoted, None)
                     return
+
+    def _take_vote(self, member: Member) -> bool:
+        """A disk that was restored from an old copy is like one that was lost (membership.py), but goes
+        by the same incarnation. Who led when it promised what it has forgotten can tell. False while the
+        others could not commit that."""
+        if not member.voter:
+            self._followers.add(member.id)
+            return False
+        changed = self.membership.without_vote(member.id)
+        if not changed.has_quorum(self._counted_on() - {member.id}):
+            return False
+        self._change(changed, None)
+        return True
 
     def _advance_departure(self) -> None:
         """Thesis section 4.2.2: a leader that is no member any more steps down when that is committed.

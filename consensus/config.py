@@ -71,7 +71,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class ReadLease:
-    """Reads without a round (lease.py), on all members of a cluster or on none.
+    """Reads without a round (lease.py), while a majority of the members has this.
 
     `clock_drift_max_ppm` bounds by how much any member's monotonic clock runs faster or slower than time, in
     millionths. Raises ValueError.

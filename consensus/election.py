@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from consensus.config import ReadLease, Role, Timing
+from consensus.lease import microseconds
 from consensus.log import DurableLog
 from consensus.membership import Membership
 from consensus.messages import PreVote, PreVoteResponse, RequestVote, TimeoutNow, VoteResponse
@@ -71,12 +72,16 @@ class Elections(StockEngine):
         self._answered_at: dict[str, float] = {}
         self._outbox = Outbox()
         self._ballot: _Ballot | None = None
-        # Before a restart, a leader may have been heard up to this moment.
-        self._heard_at = -math.inf if read_lease is None else clock()
+        self._heard_at = -math.inf
+        self._promise_us = 0 if read_lease is None else microseconds(timing.election_s_min)
+        # Before a restart, a leader may have been heard up to this moment, and answered with this promise.
+        former_us = log.identity.promise_us
+        self._bound_until = clock() + former_us / 1e6 if former_us else None
+        log.identity.promise(max(former_us, self._promise_us))
         self._election_deadline = math.inf
         conf = settings(timing, self._on_role_changed)
         start(self, Node(node_id), conf=conf, outbox=self._outbox, log=log, clock=clock)
-        log.draw_incarnation(rng.randbytes)
+        log.identity.draw(rng.randbytes)
         log.sync()  # What it says in its greetings is on disk before it says so.
         self._stock_tick = bind_tick(self, clock)
         self._settled_at = clock()
@@ -127,7 +132,7 @@ class Elections(StockEngine):
     @property
     def incarnation(self) -> bytes:
         """Which server the disk makes of this node (membership.py)."""
-        return self._log.incarnation
+        return self._log.identity.incarnation
 
     def is_connected(self, peer_id: str) -> bool:
         return peer_id in self._connected
@@ -201,11 +206,13 @@ class Elections(StockEngine):
     def _trusts_leader(self) -> bool:
         """Whether this member leads, or has heard from a leader within the minimum election timeout."""
         heard_lately = self._clock() - self._heard_at < self._timing.election_s_min
-        return self.leads or (heard_lately and (self._read_lease is not None or self.leader_id is not None))
+        keeps = self._read_lease is not None or self.leader_id is not None
+        return self.leads or self._bound_until is not None or (heard_lately and keeps)
 
     def _promised(self) -> bool:
         """Whether a leader may hold a lease because this member has answered it (lease.py)."""
-        return self._read_lease is not None and self._trusts_leader()
+        bound = self._read_lease is not None or self._bound_until is not None
+        return bound and self._trusts_leader()
 
     def peer_lost(self, peer_id: str) -> None:
         """The connection on which `peer_id` sends was closed: most likely its process has ended.
@@ -259,6 +266,9 @@ class Elections(StockEngine):
 
     def _tick(self) -> None:
         """The election timer, then the stock tick, then what a candidate has to ask."""
+        if self._bound_until is not None and self._clock() >= self._bound_until:
+            self._bound_until = None
+            self._log.identity.promise(self._promise_us)
         if not self._promised() and not self.leads and self._clock() >= self._election_deadline:
             if self._may_stand():
                 self._begin_pre_vote()

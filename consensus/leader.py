@@ -42,6 +42,7 @@ class Followers:
         clock: Callable[[], float],
         budget: Budget,
         streams: SnapshotStreams | None,
+        promise_us: int,
     ) -> None:
         self._node_id = node_id
         self._log = log
@@ -49,6 +50,7 @@ class Followers:
         self._clock = clock
         self._budget = budget
         self._streams = streams
+        self._promise_us = promise_us
         self._progress: dict[str, Progress] = {}
         self._denials: Counter[str] = Counter()
         self._commit_notice_at = -math.inf
@@ -97,6 +99,13 @@ class Followers:
         }
         return membership.has_quorum(confirmed | {self._node_id})
 
+    def quorum_promised(self, membership: Membership, read_round: int) -> bool:
+        """Whether a majority of the voters has done so with a promise that a lease may rest on (lease.py)."""
+        promised = {
+            each for each, progress in self._progress.items() if progress.promised_round >= read_round
+        }
+        return membership.has_quorum(promised | {self._node_id})
+
     def caught_up(self, peer_id: str) -> bool:
         """Whether this follower would not hold up commits if it got a vote (thesis section 4.2.1)."""
         progress = self._progress[peer_id]
@@ -133,11 +142,16 @@ class Followers:
         progress.heard_at = self._clock()
         # Any answer of this term, a refusal too, says that this node still led when the message was read.
         progress.confirmed_round = max(progress.confirmed_round, message.round)
+        if message.promise_us >= self._promise_us:
+            progress.promised_round = max(progress.promised_round, message.round)
         if message.accepted:
             self._accepted(progress, message.log_index)
             self._denials[peer_id] = 0
-        elif progress.stream is None:
-            self._refused(peer_id, progress, message)
+        else:
+            if _denies(progress, message):
+                self._denied(peer_id)
+            if progress.stream is None:
+                self._refused(progress, message)
         return progress.match_index
 
     def _accepted(self, progress: Progress, index: int) -> None:
@@ -149,14 +163,12 @@ class Followers:
         if progress.match_index + 1 >= self._log.cached_from:
             progress.recovering = False
 
-    def _refused(self, peer_id: str, progress: Progress, message: AppendResponse) -> None:
+    def _refused(self, progress: Progress, message: AppendResponse) -> None:
         first_index = self._log.first_index
         if progress.refused(message.log_index, self._candidate(message), first_index + 1):
             return
         if message.log_index <= first_index and self._streams is not None:
             progress.begin_snapshot()
-        else:
-            self._denied(peer_id)
 
     def snapshot_answered(self, peer_id: str, message: SnapshotResponse) -> None:
         """Takes an answer of the current term. It says nothing about the follower's log (F1)."""
@@ -282,8 +294,17 @@ class Followers:
         progress.sent(last_index, sum(map(len, records)), message.commit_index)
 
     def _denied(self, peer_id: str) -> None:
-        """The follower lacks what it acknowledged, or what it held when it was deleted. Once, that can be an
-        answer that came late; heartbeat after heartbeat, it has lost its disk."""
+        """Once, that can be an answer that came late; again and again, its disk is not what it was."""
         self._denials[peer_id] += 1
         if self._denials[peer_id] == limits.DENIALS_BEFORE_REPORT:
-            logger.error("%s lacks entries that it acknowledged; it cannot be helped from the log", peer_id)
+            logger.error("%s lacks entries that it acknowledged: is its disk an old copy?", peer_id)
+
+    def has_forgotten(self, peer_id: str) -> bool:
+        """Whether this follower lacks what it acknowledged to this leader."""
+        return self._denials[peer_id] >= limits.DENIALS_BEFORE_REPORT
+
+
+def _denies(progress: Progress, refusal: AppendResponse) -> bool:
+    """Whether a follower lacks what it acknowledged: it has another entry there, or its log ends before."""
+    log_ends_before = not refusal.conflict_term and refusal.conflict_index <= progress.match_index
+    return refusal.log_index <= progress.match_index or log_ends_before

@@ -5,6 +5,11 @@ when the leader's connection is closed, and even after a restart (election.py). 
 that a quorum has answered, nobody else can be elected for that long, and this leader's state is the latest.
 Its own clock may run slow and theirs fast, by at most the drift allowed; the lease is shorter by as much.
 
+Each answer says for how long its sender keeps this promise, and for a lease only those count that keep it as
+long as this leader needs (leader.py). So leases need not be set alike on all members: without a majority
+that has them there are rounds, as always. The promise is on disk before it is given, and a member that starts
+keeps what it finds there for that long, whatever its settings now say (identity.py).
+
 The promise does not hold against an heir: a leader that gives its place away has no lease for the rest of its
 term, since the message that tells its heir to stand may arrive at any time.
 """
@@ -13,6 +18,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+
+
+def microseconds(seconds: float) -> int:
+    """As promises are told; never more than is kept."""
+    return math.floor(seconds * 1e6)
 
 
 @dataclass(slots=True)

@@ -28,8 +28,9 @@ APPLY_SIZE_BYTES_PER_TICK_MAX = 8 << 20
 CLOCK_DRIFT_MAX_PPM = 10_000
 """By how much clocks may run fast or slow when reads use leases, by default: 1 %; sound ones do far less."""
 
-DENIALS_BEFORE_REPORT = 20
-"""Heartbeats a follower may deny an entry that it acknowledged before that is reported."""
+DENIALS_BEFORE_REPORT = 3
+"""Refusals in a row that say that a follower lacks what it acknowledged, before it is taken to have forgotten
+it; one may come late."""
 
 LOG_CACHE_ENTRIES_MAX = 4_096
 LOG_CACHE_SIZE_BYTES_MAX = 32 << 20

@@ -10,7 +10,7 @@ Rows, integers big-endian:
     h                          ->  hard state: crc32, current term, who was voted for (empty: nobody)
     m                          ->  crc32, index (8), the membership as of the log's first entry and the entry
                                    that brought it; none as long as no membership entry was deleted
-    i                          ->  crc32, incarnation (16): drawn when the log was created, never changed
+    i                          ->  crc32, which server this disk makes of its node (identity.py)
 
 An entry's (index, term) stands in its key, in its checksummed record and, for the last one, in the bounds.
 A batch that did not reach the disk changes none of the three. So whatever disagrees is rot, and rot is
@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from consensus import limits, membership, membership_history, record
 from consensus.errors import InvariantBroken, LogCorrupt
+from consensus.identity import IDENTITY_KEY, Identity
 from consensus.log_sizes import LogSizes
 from consensus.log_store import LogStore
-from consensus.membership import INCARNATION_SIZE_BYTES, MembershipInvalid
+from consensus.membership import MembershipInvalid
 from consensus.membership_history import MembershipEntry, MembershipHistory
 from consensus.record import Kind, RecordCorrupt
 from consensus.term_runs import TermRuns
@@ -38,8 +39,7 @@ _ENTRIES_END = b"f"
 _BOUNDS_KEY = b"b"
 _HARD_STATE_KEY = b"h"
 _MEMBERSHIP_KEY = b"m"
-_INCARNATION_KEY = b"i"
-OWN_ROWS = (_HARD_STATE_KEY, _INCARNATION_KEY)
+OWN_ROWS = (_HARD_STATE_KEY, IDENTITY_KEY)
 """Keys of the rows that say who a node is and what it has promised, whatever its log is."""
 
 _POSITION = struct.Struct(">QQ")
@@ -83,8 +83,7 @@ class DurableLog:
     def __init__(self, store: LogStore) -> None:
         self._store = store
         self.memberships = MembershipHistory()
-        self._incarnation = b""
-        self._incarnation_staged = False
+        self.identity = Identity()
         self._terms = TermRuns()
         self._sizes = LogSizes()
         self._cache: dict[int, bytes] = {}
@@ -141,11 +140,6 @@ class DurableLog:
     @property
     def voted_for(self) -> str | None:
         return self._hard_state[1]
-
-    @property
-    def incarnation(self) -> bytes:
-        """Which server this disk makes of its node (membership.py); empty until one is drawn."""
-        return self._incarnation
 
     def term_at(self, index: int) -> int | None:
         """Term of the entry at `index`, None outside the log."""
@@ -269,12 +263,6 @@ class DurableLog:
             self._hard_state = (term, voted_for)
             self._hard_state_staged = True
 
-    def draw_incarnation(self, random_bytes: Callable[[int], bytes]) -> None:
-        """Stages the incarnation of a disk that has none, and only of such a one."""
-        if not self._incarnation:
-            self._incarnation = random_bytes(INCARNATION_SIZE_BYTES)
-            self._incarnation_staged = True
-
     def sync(self) -> bool:
         """Puts everything staged on disk in one batch; False when there was nothing.
 
@@ -286,7 +274,7 @@ class DurableLog:
         bounds_staged = (
             self.entries_staged or self._truncated_from is not None or self._deleted_from is not None
         )
-        if not bounds_staged and not self._hard_state_staged and not self._incarnation_staged:
+        if not bounds_staged and not self._hard_state_staged and not self.identity.staged:
             return False
         puts: list[tuple[bytes, bytes]] = []
         if bounds_staged:
@@ -300,14 +288,14 @@ class DurableLog:
         if self._hard_state_staged:
             term, voted_for = self._hard_state
             puts.append((_HARD_STATE_KEY, _sealed(_TERM.pack(term) + (voted_for or "").encode())))
-        if self._incarnation_staged:
-            puts.append((_INCARNATION_KEY, _sealed(self._incarnation)))
+        if self.identity.staged:
+            puts.append((IDENTITY_KEY, _sealed(self.identity.body())))
         self._failed = True
         self._store.write(puts, self._staged_deletions())
         self._failed = False
         self._synced_index = self.last_index
         self._truncated_from = self._deleted_from = None
-        self._hard_state_staged = self._incarnation_staged = False
+        self._hard_state_staged = self.identity.staged = False
         self._evict()
         return True
 
@@ -332,7 +320,7 @@ class DurableLog:
         bounds_row = self._store.get(_BOUNDS_KEY)
         hard_state_row = self._store.get(_HARD_STATE_KEY)
         rows = self._store.scan(_ENTRY, _ENTRIES_END)
-        others = [self._store.get(key) for key in (_MEMBERSHIP_KEY, _INCARNATION_KEY)]
+        others = [self._store.get(key) for key in (_MEMBERSHIP_KEY, IDENTITY_KEY)]
         if bounds_row is None:
             stray = next(rows, None)
             if stray is not None or any(each is not None for each in (hard_state_row, *others)):
@@ -349,7 +337,7 @@ class DurableLog:
         if self.current_term < self.last_term:
             raise LogCorrupt(f"the log's last term {self.last_term} is above its current term")
 
-    def _load_identity(self, first: int, base_row: bytes | None, incarnation_row: bytes | None) -> None:
+    def _load_identity(self, first: int, base_row: bytes | None, identity_row: bytes | None) -> None:
         """The membership as of the log's beginning, and whose log it is."""
         if base_row is not None:
             try:
@@ -359,10 +347,8 @@ class DurableLog:
             if base.index > first:
                 raise LogCorrupt(f"the membership as of entry {first} is that of entry {base.index}")
             self.memberships.append(base)
-        if incarnation_row is not None:
-            self._incarnation = _unsealed(incarnation_row, "incarnation")
-            if len(self._incarnation) != INCARNATION_SIZE_BYTES:
-                raise LogCorrupt("the log's incarnation has a wrong size")
+        if identity_row is not None:
+            self.identity.load(_unsealed(identity_row, "incarnation"))
 
     def _load_entries(
         self, rows: Iterator[tuple[bytes, bytes]], first: int, last: int, last_term: int

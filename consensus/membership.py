@@ -193,6 +193,13 @@ class Membership(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
             )
         )
 
+    def without_vote(self, member_id: str) -> Membership:
+        """A voter less, which gets its vote back when it has caught up: it has forgotten what it promised,
+        although its incarnation is what it was."""
+        member = self[member_id]
+        self._check_not_last_voter(member)
+        return self._replacing(msgspec.structs.replace(member, voter=False, returning=True))
+
     def with_incarnations(self, known: Mapping[str, bytes]) -> Membership:
         """The first entry's: the same servers, with the incarnations that are known."""
         return self._with(

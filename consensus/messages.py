@@ -17,12 +17,12 @@ from consensus.errors import MalformedMessage, VersionsDoNotMeet
 from consensus.membership import INCARNATION_SIZE_BYTES, Membership
 from consensus.snapshot import Digest, Snapshot
 
-PROTOCOL_VERSION_MIN = 2
-PROTOCOL_VERSION_MAX = 2
+PROTOCOL_VERSION_MIN = 3
+PROTOCOL_VERSION_MAX = 3
 """The versions of the protocol that this code speaks. A message or member that version N brings is sent only
 on links that agreed on N or above, so members of neighbouring versions work together while one by one they
-are upgraded; the lowest version is dropped a release later. Version 1, which was never released, knows no
-membership entries; no node could do without them."""
+are upgraded; the lowest version is dropped a release later. Versions 1 and 2 were never released: the first
+knows no membership entries, the second no promises in answers."""
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 NodeId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=limits.NODE_ID_LENGTH_MAX)]
@@ -109,6 +109,7 @@ class AppendResponse(Struct, frozen=True, tag=13, array_like=True, forbid_unknow
     message's `prev_index`; `conflict_term` is the term this log has there and `conflict_index` its first
     index of that term; or term 0 and the index after this log's end (thesis section 3.5).
     `round` is the message's; 0, which confirms nothing, when the message is of an older term.
+    `promise_us`: having heard this leader, the sender elects nobody for so many microseconds (lease.py).
     """
 
     term: Count
@@ -117,6 +118,7 @@ class AppendResponse(Struct, frozen=True, tag=13, array_like=True, forbid_unknow
     conflict_index: Count
     conflict_term: Count
     round: Count
+    promise_us: Count = 0
 
 
 class PreVote(Struct, frozen=True, tag=14, array_like=True, forbid_unknown_fields=True, gc=False):

@@ -29,6 +29,7 @@ class Progress:
     probe_out: bool = False
     commit_sent: int = 0
     confirmed_round: int = 0
+    promised_round: int = 0
     in_flight: deque[tuple[int, int]] = field(default_factory=deque)
     in_flight_size_bytes: int = 0
     stream: SnapshotStream | None = None

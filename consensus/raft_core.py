@@ -108,6 +108,24 @@ class RaftCore(MembershipChanges):
         heard_at = self._answered_at
         return max(sorted(connected), key=lambda each: (self._followers[each].match_index, heard_at[each]))
 
+    def _advance_transfer(self) -> None:
+        """Thesis section 3.10: once the target has the whole log, it is told to stand; repeated, as it may be
+        lost. Everything is applied before, so that no proposer is left without an answer."""
+        transfer, now = self._transfer, self._clock()
+        if transfer is None:
+            return
+        if not self.leads and self.leader_id is not None:
+            self._transfer = None
+            transfer.done(self.leader_id)
+        elif now >= transfer.deadline or transfer.target_id not in self._connected:
+            self._transfer = None
+            transfer.fail(f"{transfer.target_id} did not take over in time, or is gone")
+        elif self.leads and now - transfer.asked_at >= self._timing.heartbeat_s:
+            last_index = self._log.last_index
+            if self._followers[transfer.target_id].match_index == last_index == self.applied_index:
+                transfer.asked_at = now
+                self._outbox.put(transfer.target_id, TimeoutNow(self.term))
+
     def read(self, completion: Completion) -> None:
         """Completes with None once a read of the state machine is linearizable, or fails with ReadFailed.
 

@@ -21,7 +21,7 @@ from consensus.leader import Followers, Standing
 from consensus.lease import Lease
 from consensus.log import DurableLog
 from consensus.membership import Membership
-from consensus.messages import Append, AppendResponse, InstallSnapshot, SnapshotResponse, TimeoutNow
+from consensus.messages import Append, AppendResponse, InstallSnapshot, SnapshotResponse
 from consensus.record import Kind
 from consensus.snapshot import Snapshot, SnapshotFailed, SnapshotSink, SnapshotSource
 from consensus.snapshot_streams import SnapshotStreams
@@ -74,7 +74,15 @@ class RaftRules(Elections):
         log, outbox, clock = self._log, self._outbox, self._clock
         budget = Budget(self._catch_up.rate_bytes_s, clock)
         streams = None if source is None else SnapshotStreams(source, log, outbox, budget, clock)
-        return Followers(self.node_id, log, outbox, clock=clock, budget=budget, streams=streams)
+        return Followers(
+            self.node_id,
+            log,
+            outbox,
+            clock=clock,
+            budget=budget,
+            streams=streams,
+            promise_us=self._promise_us,
+        )
 
     def _resume(self) -> None:
         """Applied entries are never applied again; they were committed (thesis section 3.8)."""
@@ -181,7 +189,7 @@ class RaftRules(Elections):
             self._retain_index = max(self._retain_index, message.retain_index)
             if self._snapshot_sink is not None:
                 self._snapshot_sink.discard()  # The log goes on, so no snapshot is needed.
-        self._outbox.put(node.id, AppendResponse(self.term, *answer, message.round))
+        self._outbox.put(node.id, AppendResponse(self.term, *answer, message.round, self._promise_us))
 
     def _on_install_snapshot(self, node: Node, message: InstallSnapshot) -> None:
         """Thesis section 5.3, with F1, F4 and F5: whoever needs the snapshot keeps the chunk, and nothing of
@@ -268,7 +276,7 @@ class RaftRules(Elections):
             self.reads.pass_waiting()
         for _ in range(2):  # Without followers a round is confirmed as soon as it begins.
             if self.reads.round_open and self._followers.quorum_confirmed(self.membership, self.reads.round):
-                if lease is not None:
+                if lease is not None and self._followers.quorum_promised(self.membership, self.reads.round):
                     lease.round_confirmed()
                 self.reads.finish_round(self.applied_index)
             renewal = lease is not None and lease.due(now)
@@ -277,26 +285,6 @@ class RaftRules(Elections):
             if lease is not None:
                 lease.round_begins(now)
             self._heartbeat_now()
-
-    # Leadership transfer.
-
-    def _advance_transfer(self) -> None:
-        """Thesis section 3.10: once the target has the whole log, it is told to stand; repeated, as it may be
-        lost. Everything is applied before, so that no proposer is left without an answer."""
-        transfer, now = self._transfer, self._clock()
-        if transfer is None:
-            return
-        if not self.leads and self.leader_id is not None:
-            self._transfer = None
-            transfer.done(self.leader_id)
-        elif now >= transfer.deadline or transfer.target_id not in self._connected:
-            self._transfer = None
-            transfer.fail(f"{transfer.target_id} did not take over in time, or is gone")
-        elif self.leads and now - transfer.asked_at >= self._timing.heartbeat_s:
-            last_index = self._log.last_index
-            if self._followers[transfer.target_id].match_index == last_index == self.applied_index:
-                transfer.asked_at = now
-                self._outbox.put(transfer.target_id, TimeoutNow(self.term))
 
     # Commit and apply.
 

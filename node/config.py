@@ -129,7 +129,7 @@ class Config:
         Let POST …/erasures remove the content of revisions for good. Anybody who reaches the API can then
         do it, as this version has no authentication; the same on every node.
     read_lease
-        Answer strong reads without asking the others while a lease lasts; on all nodes or on none. It
+        Answer strong reads without asking the others while a lease lasts, once a majority has this. It
         trusts clocks, and a leader that dies is then missed for a whole election timeout.
     clock_drift_max_ppm
         By how much any node's clock may run fast or slow, in millionths; leases are shorter by as much.

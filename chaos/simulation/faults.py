@@ -66,6 +66,7 @@ class Weather:
     timing: Timing
     catch_up: CatchUp
     read_lease: ReadLease | None
+    leases_alike: bool
 
     @classmethod
     def drawn(cls, rng: random.Random) -> Weather:
@@ -90,6 +91,7 @@ class Weather:
                 log_retained_size_bytes=rng.choice((1_000, 10_000, 1_000_000)),
             ),
             read_lease=rng.choice((None, None, ReadLease(CLOCK_DRIFT_PPM))),
+            leases_alike=rng.random() < 0.5,
         )
 
 

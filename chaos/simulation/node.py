@@ -12,7 +12,7 @@ from chaos.simulation.promises import Promises
 from chaos.simulation.scheduler import Scheduler
 from chaos.simulation.snapshots import SimulatedSink, SimulatedSource
 from chaos.simulation.violation import Violation
-from consensus.config import Role
+from consensus.config import ReadLease, Role
 from consensus.log import DurableLog
 from consensus.membership import Membership
 from consensus.messages import Message
@@ -152,7 +152,7 @@ class SimulatedNode:
                 clock=self._clock,
                 rng=self._scheduler.rng,
                 catch_up=self._world.weather.catch_up,
-                read_lease=self._world.weather.read_lease,
+                read_lease=self._lease(),
                 snapshot_source=SimulatedSource(self.disk, self._scheduler, self._faults),
                 snapshot_sink=self._sink,
             )
@@ -177,6 +177,11 @@ class SimulatedNode:
         )
         self._world.came_up(self)
         self._plan_tick(core)
+
+    def _lease(self) -> ReadLease | None:
+        """What the settings say at this start: the same everywhere and always, or as it comes."""
+        weather = self._world.weather
+        return weather.read_lease if weather.leases_alike or self._scheduler.rng.random() < 0.7 else None
 
     def crash(self, *, power_lost: bool) -> None:
         """Everything in memory is gone, and after a power cut what was not synced."""

@@ -163,9 +163,12 @@ class Bench:
         assert self.core.leads
         return self.core.term
 
-    def acknowledge(self, peer_id: str, index: int | None = None, read_round: int = 0) -> None:
+    def acknowledge(
+        self, peer_id: str, index: int | None = None, read_round: int = 0, promise_us: int = 0
+    ) -> None:
         last_index = self.core.log.last_index if index is None else index
-        self.core.receive(peer_id, AppendResponse(self.core.term, True, last_index, 0, 0, read_round))
+        answer = AppendResponse(self.core.term, True, last_index, 0, 0, read_round, promise_us)
+        self.core.receive(peer_id, answer)
 
     def answer_to(self, sender_id: str, message: Message) -> Message:
         """What n0 answers to a message, once it is settled."""

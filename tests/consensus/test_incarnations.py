@@ -21,7 +21,7 @@ def test_an_incarnation_is_drawn_once(tmp_path: Path) -> None:
     drawn = bench.core.incarnation
     assert len(drawn) == membership.INCARNATION_SIZE_BYTES
     bench.restart()
-    assert bench.core.incarnation == drawn == DurableLog(bench.store).incarnation
+    assert bench.core.incarnation == drawn == DurableLog(bench.store).identity.incarnation
     for key in (b"i", b"m"):
         row = bench.store.get(key)
         assert row is not None

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from consensus.config import ReadLease
-from consensus.messages import PreVote, PreVoteResponse, RequestVote, VoteResponse
+from consensus.lease import microseconds
+from consensus.messages import AppendResponse, PreVote, PreVoteResponse, RequestVote, VoteResponse
 from tests.consensus.cores import TIMING, Bench, Outcome, append
 
 LEASE = ReadLease(clock_drift_max_ppm=100_000)
+PROMISE_US = microseconds(TIMING.election_s_min)
 LENGTH_S = TIMING.election_s_min * 0.9 / 1.1
 
 
@@ -34,7 +36,7 @@ def test_a_lease_lasts_from_the_start_of_the_round_that_was_answered(tmp_path: P
     assert not passes_at_once(bench)
     began, asked = bench.clock.now, bench.core.reads.round
     bench.clock.now = began + 0.5 * LENGTH_S
-    bench.acknowledge("n1", read_round=asked)
+    bench.acknowledge("n1", read_round=asked, promise_us=PROMISE_US)
     bench.settle()
     assert passes_at_once(bench)
     bench.clock.now = began + 0.99 * LENGTH_S
@@ -47,7 +49,7 @@ def test_a_lease_is_renewed_without_reads(tmp_path: Path) -> None:
     bench = leading(tmp_path)
     for _ in range(50):
         bench.wait(TIMING.heartbeat_s)
-        bench.acknowledge("n1", read_round=bench.core.reads.round)
+        bench.acknowledge("n1", read_round=bench.core.reads.round, promise_us=PROMISE_US)
     bench.settle()
     assert passes_at_once(bench)
 
@@ -55,7 +57,7 @@ def test_a_lease_is_renewed_without_reads(tmp_path: Path) -> None:
 def test_who_gives_its_place_away_has_no_lease_again(tmp_path: Path) -> None:
     bench = leading(tmp_path)
     passes_at_once(bench)
-    bench.acknowledge("n1", read_round=bench.core.reads.round)
+    bench.acknowledge("n1", read_round=bench.core.reads.round, promise_us=PROMISE_US)
     bench.settle()
     assert passes_at_once(bench)
     given_up = Outcome()
@@ -63,7 +65,7 @@ def test_who_gives_its_place_away_has_no_lease_again(tmp_path: Path) -> None:
     assert not passes_at_once(bench)
     for _ in range(20):
         bench.wait(TIMING.heartbeat_s)
-        bench.acknowledge("n1", read_round=bench.core.reads.round)
+        bench.acknowledge("n1", read_round=bench.core.reads.round, promise_us=PROMISE_US)
     assert given_up.error is not None
     assert not passes_at_once(bench)
 
@@ -86,6 +88,50 @@ def test_who_has_heard_a_leader_elects_nobody_meanwhile(tmp_path: Path, forgets:
     assert not any(isinstance(each, PreVote) for _, each in bench.wait(0.95 * TIMING.election_s_min))
     assert bench.core.term == term
     assert bench.wait_for_pre_vote()
+
+
+@pytest.mark.parametrize("promise_us", [0, PROMISE_US - 1])
+def test_who_does_not_promise_enough_confirms_rounds_and_no_lease(tmp_path: Path, promise_us: int) -> None:
+    bench = leading(tmp_path)
+    outcome = Outcome()
+    bench.core.read(outcome)
+    bench.settle()
+    for _ in range(2):  # The round that the lease wants, and the read's.
+        bench.acknowledge("n1", read_round=bench.core.reads.round, promise_us=promise_us)
+        bench.settle()
+    assert outcome.told
+    assert not passes_at_once(bench)
+    bench.acknowledge("n2", read_round=bench.core.reads.round, promise_us=PROMISE_US)
+    bench.settle()
+    assert passes_at_once(bench)
+
+
+def test_answers_say_what_is_promised(tmp_path: Path) -> None:
+    for lease, promise_us in ((None, 0), (LEASE, PROMISE_US)):
+        bench = Bench(tmp_path / str(promise_us), read_lease=lease)
+        answer = bench.answer_to("n1", append(1))
+        assert isinstance(answer, AppendResponse)
+        assert answer.promise_us == promise_us
+
+
+def test_a_promise_is_kept_by_whoever_starts_without_leases(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, read_lease=LEASE)
+    bench.answer_to("n1", append(1))
+    bench.settings["read_lease"] = None
+    bench.restart()
+    asked = PreVote(bench.core.term + 1, 1, 0)
+    refused = bench.answer_to("n2", asked)
+    assert isinstance(refused, PreVoteResponse)
+    assert not refused.granted
+    assert not any(isinstance(each, PreVote) for _, each in bench.wait(0.95 * TIMING.election_s_min))
+    bench.wait(0.1 * TIMING.election_s_min)
+    granted = bench.answer_to("n2", asked)
+    assert isinstance(granted, PreVoteResponse)
+    assert granted.granted
+    bench.restart()  # That is long ago, and nothing has been promised since.
+    granted = bench.answer_to("n2", asked)
+    assert isinstance(granted, PreVoteResponse)
+    assert granted.granted
 
 
 def test_the_heir_of_the_leader_is_elected_all_the_same(tmp_path: Path) -> None:

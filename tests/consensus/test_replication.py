@@ -134,7 +134,7 @@ def test_a_follower_that_lost_its_disk_is_asked_once_a_heartbeat_and_reported(
             bench.core.receive("n1", refusal)
         bench.acknowledge("n2")
     assert [each.message for each in caplog.records] == [
-        "n1 lacks entries that it acknowledged; it cannot be helped from the log"
+        "n1 lacks entries that it acknowledged: is its disk an old copy?"
     ]
 
 

@@ -233,7 +233,7 @@ def snapshot_store(path: Path, last: int = 20) -> RocksStore:
     store = RocksStore(path)
     log = DurableLog(store)
     log.set_hard_state(9, "n1")
-    log.draw_incarnation(lambda size: b"L" * size)
+    log.identity.draw(lambda size: b"L" * size)
     for index, each in enumerate(entries(1, *[3] * last), 1):
         log.append(index, 3, each)
     log.sync()
@@ -250,7 +250,7 @@ def test_the_log_that_came_becomes_the_nodes_own(tmp_path: Path) -> None:
     log = DurableLog(received)
     assert (log.first_index, log.last_index, log.term_at(12)) == (12, 12, 3)
     assert (log.current_term, log.voted_for) == (5, "n2")
-    assert log.incarnation == bench.core.log.incarnation != b""
+    assert log.identity.incarnation == bench.core.log.identity.incarnation != b""
 
 
 def test_the_membership_comes_with_the_snapshot(tmp_path: Path) -> None:

@@ -163,11 +163,11 @@ def higher_term_ignored_by_a_leader(patch: pytest.MonkeyPatch) -> None:
 def transfer_to_who_lacks_entries(patch: pytest.MonkeyPatch) -> None:
     """Thesis section 3.10: the target stands although it lacks entries."""
 
-    def advance(self: RaftRules) -> None:
+    def advance(self: RaftCore) -> None:
         if self._transfer is not None and self.leads:
             self._outbox.put(self._transfer.target_id, TimeoutNow(self.term))
 
-    patch.setattr(RaftRules, "_advance_transfer", advance)
+    patch.setattr(RaftCore, "_advance_transfer", advance)
 
 
 def transfer_is_not_marked(patch: pytest.MonkeyPatch) -> None:

@@ -137,3 +137,8 @@ def transfer_to_a_learner(patch: pytest.MonkeyPatch) -> None:
 def change_that_nobody_could_commit(patch: pytest.MonkeyPatch) -> None:
     """A membership is proposed whose voters are not there."""
     patch.setattr(MembershipChanges, "_check_can_commit", lambda self, changed: None)
+
+
+def forgotten_and_still_a_voter(patch: pytest.MonkeyPatch) -> None:
+    """A disk that was restored from an old copy counts as the one that it was."""
+    patch.setattr(Followers, "has_forgotten", lambda self, peer_id: False)

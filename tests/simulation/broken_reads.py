@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from consensus.election import Elections
+from consensus.identity import Identity
 from consensus.leader import Followers
 from consensus.lease import Lease
 from consensus.messages import Append
@@ -87,3 +88,13 @@ def lease_of_who_gives_its_place_away(patch: pytest.MonkeyPatch) -> None:
 def lease_that_nobody_promised(patch: pytest.MonkeyPatch) -> None:
     """Members elect another leader as soon as the connection to the last one is closed."""
     patch.setattr(Elections, "_promised", lambda self: False)
+
+
+def lease_on_answers_without_a_promise(patch: pytest.MonkeyPatch) -> None:
+    """Members whose settings know no leases count for one."""
+    patch.setattr(Followers, "quorum_promised", Followers.quorum_confirmed)
+
+
+def promise_forgotten_in_a_restart(patch: pytest.MonkeyPatch) -> None:
+    """Whoever starts with other settings votes at once, while its leader's lease lasts."""
+    patch.setattr(Identity, "promise", lambda self, promise_us: None)

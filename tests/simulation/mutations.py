@@ -19,6 +19,7 @@ from tests.consensus import (
     test_elections,
     test_incarnations,
     test_lease,
+    test_old_copies,
     test_pre_vote,
     test_replication,
     test_snapshot_defects,
@@ -208,6 +209,16 @@ MUTATIONS = [
             path, "closed connection"
         ),
     ),
+    Mutation(
+        "a lease on answers without a promise",
+        reads.lease_on_answers_without_a_promise,
+        test=lambda path: test_lease.test_who_does_not_promise_enough_confirms_rounds_and_no_lease(path, 0),
+    ),
+    Mutation(
+        "a promise is forgotten in a restart",
+        reads.promise_forgotten_in_a_restart,
+        test=test_lease.test_a_promise_is_kept_by_whoever_starts_without_leases,
+    ),
     Mutation("F9: two changes at once", membership.two_changes_at_once),
     Mutation(
         "F9: a change before the no-op",
@@ -245,6 +256,11 @@ MUTATIONS = [
         "a server without its disk counts itself",
         membership.disk_lost_and_still_a_voter,
         test=test_incarnations.test_a_server_without_its_disk_neither_stands_nor_counts_itself,
+    ),
+    Mutation(
+        "who has forgotten what it acknowledged keeps its vote",
+        membership.forgotten_and_still_a_voter,
+        test=test_old_copies.test_who_lacks_what_it_acknowledged_loses_its_vote_until_it_has_caught_up,
     ),
     Mutation("the first leader has a majority only", membership.first_leader_by_majority),
     Mutation(

@@ -21,6 +21,7 @@ MILD = replace(
     delay_s_max=0.02,
     late_rate=0.0,
     in_order=True,
+    leases_alike=True,
     timing=TIMING,
 )
 
