@@ -117,7 +117,18 @@ def test_an_audit_follows_and_resumes(stele: Stele, filled: str, policy: Path, t
     journal.write_bytes(whole.replace(b'"n":1', b'"n":7'))
     tampered = stele("audit", filled, "--copy", copy, "--policy", policy)
     assert tampered.code == 6
-    assert "commitment" in tampered.err
+    assert "blocks of the copy" in tampered.err
+    replayed = stele("audit", filled, "--copy", copy, "--policy", policy, "--from-start")
+    assert (replayed.code, "commitment" in replayed.err) == (6, True)
+    journal.write_bytes(whole)
+    kept = copy / "replay.state"
+    state = kept.read_bytes()
+    kept.write_bytes(state[:-40] + bytes([state[-40] ^ 1]) + state[-39:])
+    assert stele("audit", filled, "--copy", copy, "--policy", policy).code == 6
+    kept.unlink()
+    whole_again = stele("audit", filled, "--copy", copy, "--policy", policy, "--replica", "-o", "json")
+    assert whole_again.json["root"] == grown.json["root"]
+    assert kept.exists()
     other = stele("audit", "elsewhere", "--copy", copy, "--policy", policy)
     assert other.code == 3
 

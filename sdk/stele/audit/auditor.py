@@ -6,7 +6,7 @@ entry a key for versions and one for the state map (see stele.verify.history and
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal
@@ -18,6 +18,7 @@ from stele.verify.chain import Chain
 from stele.verify.checkpoint import Checkpoint
 from stele.verify.errors import Incomplete, Mismatch, VerificationError
 from stele.verify.policy import TrustPolicy
+from stele.verify.saved_chain import Mark, mark, restored, saved
 
 Progress = Callable[[int], None]
 """Called with the number of blocks checked so far."""
@@ -59,26 +60,65 @@ class Auditor:
         self._origin = origin
         self._log = log
         self._copy = copy
-        self._chain = Chain(ledger_id, ledger.name)
+        self._ledger_id = ledger_id
+        self._begin()
         self._checkpoints = 0
         # Blocks that were checked one by one, and wait for a checkpoint; a broken connection leaves some.
         self._incoming: Incoming | None = None
 
-    def replay(self, progress: Progress | None = None) -> None:
-        """Check the copy from its first block, and against the checkpoint it was last checked against.
+    def _begin(self) -> None:
+        self._chain = Chain(self._ledger_id, self._ledger.name)
+        self._offset_bytes = self._copy.begin_bytes
+        self._digest = self._copy.hashed(self._offset_bytes)
+        self._mark: Mark | None = None
 
+    def replay(self, progress: Progress | None = None, *, from_start: bool = False) -> None:
+        """Check the copy, and that it is what the checkpoint it was last checked against signs.
+
+        It begins where the last replay was kept, whose result is checked against the same checkpoint, and
+        compares what is before with a digest; `from_start`, or when none was kept, with the first block.
         Raises VerificationError.
         """
         note = self._copy.note()
         known = None if note is None else open_checkpoint(note, self._log, self._origin)
-        for line in self._copy.blocks():
-            self._chain.append(line)
+        frames = None if from_start or known is None else self._copy.replay()
+        if frames is not None:
+            self._take_up(frames)
+        for line in self._copy.blocks(self._offset_bytes):
+            if known is not None and self._chain.next_seq == known.size - 1:
+                self._mark_seal()
+            self._append(line)
             if known is not None and self._chain.next_seq == known.size:
                 _compare(known, self._chain.tree.root())
             if progress is not None:
                 progress(self._chain.next_seq)
         if known is not None and self._chain.next_seq < known.size:
             raise Incomplete("blocks of the copy", expected=f">= {known.size}", found=self._chain.next_seq)
+
+    def _take_up(self, frames: Iterator[bytes]) -> None:
+        self._chain, at = restored(frames, self._ledger_id, self._ledger.name)
+        self._digest = self._copy.hashed(at.offset_bytes)
+        if self._digest.digest() != at.digest:
+            raise Mismatch(
+                f"digest of the first {at.size} blocks of the copy",
+                expected=at.digest,
+                found=self._digest.digest(),
+            )
+        self._offset_bytes = at.offset_bytes
+
+    def _append(self, line: bytes) -> None:
+        self._chain.append(line)
+        self._digest.update(line + b"\n")
+        self._offset_bytes += len(line) + 1
+
+    def _mark_seal(self) -> None:
+        self._mark = mark(self._chain, self._offset_bytes, self._digest.digest())
+
+    def keep(self) -> None:
+        """Keep what the replay has come to beside the copy, unless it has not got to a new checkpoint."""
+        if self._mark is not None and self._chain.next_seq == self._mark.size + 1:
+            self._copy.keep_replay(saved(self._chain, self._mark))
+            self._mark = None
 
     async def follow_once(self, progress: Progress | None = None) -> AuditReport:
         """Check what the journal has grown by, up to its newest checkpoint, and add it to the copy.
@@ -137,7 +177,9 @@ class Auditor:
             await anext(lines)  # the head says nothing that is not checked below
             async for line in lines:
                 incoming.add(line)
-                self._chain.append(line)
+                if self._chain.next_seq == end - 1:
+                    self._mark_seal()
+                self._append(line)
                 note = signed.get(self._chain.next_seq)
                 if note is not None:
                     _compare(self._opened(note), self._chain.tree.root())

@@ -1,15 +1,17 @@
 """An auditor's own copy of a journal: a directory of plain files, of which one process is the owner.
 
 `journal.ndjson` has a line that names the ledger, then a block a line, as exported. Blocks are added only
-after all of them were checked against a signed checkpoint, which is then `checkpoint.note`. What contradicts
-one is kept beside it, under the name of evidence.
+after all of them were checked against a signed checkpoint, which is then `checkpoint.note`. `replay.state` is
+what the replay has come to, so that the next one is short. What contradicts a checkpoint is kept beside it,
+under the name of evidence.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -39,6 +41,7 @@ class JournalCopy:
         self._journal = directory / "journal.ndjson"
         self._incoming = directory / "incoming.ndjson"
         self._note = directory / "checkpoint.note"
+        self._replay = directory / "replay.state"
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._lock = (directory / "lock").open("ab")
@@ -68,12 +71,53 @@ class JournalCopy:
         except (OSError, UnicodeDecodeError) as error:
             raise CopyDamaged(f"cannot read {self._note}: {error}") from error
 
-    def blocks(self) -> Iterator[bytes]:
-        """Every block of the copy, in order."""
+    def blocks(self, offset_bytes: int | None = None) -> Iterator[bytes]:
+        """Every block of the copy, in order; or those from an offset on, at which one begins."""
         with self._journal.open("rb") as file:
-            file.seek(self._begin_bytes)
+            file.seek(self._begin_bytes if offset_bytes is None else offset_bytes)
             while line := file.readline(EXPORT_LINE_SIZE_BYTES_MAX + 2):
                 yield line.removesuffix(b"\n")
+
+    @property
+    def begin_bytes(self) -> int:
+        """Where the first block begins."""
+        return self._begin_bytes
+
+    def hashed(self, offset_bytes: int) -> hashlib._Hash:
+        """SHA-256 over the file up to an offset, to go on with. Raises CopyDamaged when it is shorter."""
+        digest = hashlib.sha256()
+        try:
+            with self._journal.open("rb") as file:
+                while offset_bytes and (piece := file.read(min(1 << 20, offset_bytes))):
+                    digest.update(piece)
+                    offset_bytes -= len(piece)
+        except OSError as error:
+            raise CopyDamaged(f"cannot read {self._journal}: {error.strerror or error}") from error
+        if offset_bytes:
+            raise CopyDamaged(f"{self._journal} is shorter than it was")
+        return digest
+
+    def keep_replay(self, frames: Iterable[bytes]) -> None:
+        """Keep what the replay of the copy has come to (stele.verify.saved_chain)."""
+        temporary = self._replay.with_name(self._replay.name + ".tmp")
+        try:
+            with temporary.open("wb") as file:
+                for frame in frames:
+                    file.write(len(frame).to_bytes(4, "big") + frame)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self._replay)
+        except OSError as error:
+            raise CopyDamaged(f"cannot write {self._replay}: {error.strerror or error}") from error
+
+    def replay(self) -> Iterator[bytes] | None:
+        """The frames that `keep_replay` kept; None when there are none."""
+        return self._frames() if self._replay.exists() else None
+
+    def _frames(self) -> Iterator[bytes]:
+        with self._replay.open("rb") as file:
+            while len(size := file.read(4)) == 4:
+                yield file.read(min(int.from_bytes(size, "big"), EXPORT_LINE_SIZE_BYTES_MAX))
 
     def incoming(self) -> Incoming:
         """Where blocks go that are not yet checked against a checkpoint."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from time import monotonic
+from typing import Annotated, Any, NamedTuple
 
 from cyclopts import Parameter
 
@@ -17,6 +18,9 @@ from stele.cli.progress import progress_bar
 from stele.client import CheckpointFile, Client, Unavailable
 from stele.verify.policy import TrustPolicy
 
+KEEP_S = 600.0
+"""While it follows, the replay is kept this often: it is as large as what is in memory."""
+
 
 def audit(
     ledger: str,
@@ -24,14 +28,16 @@ def audit(
     *,
     copy: Path,
     follow: Annotated[bool, Parameter(negative="")] = False,
+    from_start: Annotated[bool, Parameter(negative="")] = False,
+    replica: Annotated[bool, Parameter(negative="")] = False,
     interval_s: float = 5.0,
     connection: Connection = CONNECTION,
     output: Output = OUTPUT,
 ) -> None:
     """Audit a ledger: check every block, version, state root and signed checkpoint into a copy of its own.
 
-    The copy is checked again from its first block whenever the command begins, then taken further. Ends with
-    exit code 6 when anything is wrong; what proves it is kept beside the copy.
+    It goes on where the last one ended: what that came to was kept beside the copy, and is checked against
+    the signed checkpoint. Ends with exit code 6 when anything is wrong; what proves it is kept there, too.
 
     Parameters
     ----------
@@ -39,36 +45,61 @@ def audit(
         The directory of the copy; made when it is not there.
     follow
         Do not end, but look again and again.
+    from_start
+        Replay the copy from its first block, as the first time.
+    replica
+        Audit what the node at the first endpoint has on its own disk, instead of the leader.
     interval_s
         How long to wait in between, in seconds.
     """
     try:
-        asyncio.run(_audit(ledger, copy, interval_s if follow else None, connection, output))
+        how = _How(interval_s if follow else None, from_start, replica)
+        asyncio.run(_audit(ledger, copy, how, connection, output))
     except CopyDamaged as error:
         raise InputError(str(error)) from error
 
 
-async def _audit(
-    name: str, directory: Path, interval_s: float | None, connection: Connection, output: Output
-) -> None:
+class _How(NamedTuple):
+    interval_s: float | None
+    from_start: bool
+    replica: bool
+
+
+async def _audit(name: str, directory: Path, how: _How, connection: Connection, output: Output) -> None:
     memory = CheckpointFile(directory / "checkpoints.json")
     trust = replace(connection).trust(first_use=True)
-    client = Client(connection.endpoints, trust=trust, memory=memory, timeout_s=connection.timeout_s)
+    endpoints = connection.endpoints.split(",")
+    client = Client(
+        endpoints[:1] if how.replica else endpoints,
+        trust=trust,
+        memory=memory,
+        timeout_s=connection.timeout_s,
+        only_these=how.replica,
+    )
     async with client:
         ledger = client.ledger(name)
         guard = await ledger.guard()
         copy = JournalCopy(directory, CopyHead(1, name, guard.ledger_id, guard.origin))
         try:
-            auditor = Auditor(ledger, guard.ledger_id, guard.origin, TrustPolicy(guard.policy.logs), copy)
-            with progress_bar("replaying", "blocks", total=copy.size_bytes) as bar:
-                auditor.replay(lambda done: bar.update(done, completed=done))
-            while True:
-                await _follow(auditor, output, once=interval_s is None)
-                if interval_s is None:
-                    return
-                await asyncio.sleep(interval_s)
+            log = TrustPolicy(guard.policy.logs)
+            auditor = Auditor(ledger, guard.ledger_id, guard.origin, log, copy, own=how.replica)
+            with progress_bar("replaying", "blocks") as bar:
+                auditor.replay(bar.update, from_start=how.from_start)
+            await _follow_on(auditor, output, how.interval_s)
         finally:
             copy.close()
+
+
+async def _follow_on(auditor: Auditor, output: Output, interval_s: float | None) -> None:
+    keep_at_s = 0.0
+    while True:
+        await _follow(auditor, output, once=interval_s is None)
+        if monotonic() >= keep_at_s:
+            auditor.keep()
+            keep_at_s = monotonic() + KEEP_S
+        if interval_s is None:
+            return
+        await asyncio.sleep(interval_s)
 
 
 async def _follow(auditor: Auditor, output: Output, *, once: bool) -> None:

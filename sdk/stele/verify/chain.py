@@ -52,6 +52,18 @@ class Chain:
         # Unknown in an export that begins later: its first block's link then leads out of what is shown.
         self._previous = _NO_PREVIOUS if first_seq == 0 else None
 
+    @property
+    def previous(self) -> str | None:
+        """The leaf hash of the last block in hex; None when it was not seen."""
+        return self._previous
+
+    def restore(self, tree: TreeBuilder, previous: str, first_at: str, last_at: str) -> None:
+        """Go on behind `tree.size` blocks that were checked before."""
+        self.tree = tree
+        self.next_seq = tree.size
+        self._previous = previous
+        self.first_at, self.last_at = first_at, last_at
+
     def append(self, line: bytes) -> None:
         """Check the next block, JSON text as served; raise VerificationError."""
         seq = self.next_seq

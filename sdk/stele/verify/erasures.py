@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import UNSET
 
 from stele.verify import shape
@@ -19,6 +21,20 @@ class Erasures:
         """Revisions shown as erased so far."""
         # erasure block -> (table id, key) -> versions that say they were erased by it.
         self._awaited: dict[int, dict[tuple[str, str], list[int]]] = {}
+
+    def awaited_claims(self) -> list[tuple[int, str, str, list[int]]]:
+        """(erasure block, table id, key, versions) of erased revisions whose erasure block has not come."""
+        return [
+            (seq, table, key, versions)
+            for seq, places in self._awaited.items()
+            for (table, key), versions in places.items()
+        ]
+
+    def restore(self, erased: int, claims: Sequence[tuple[int, str, str, list[int]]]) -> None:
+        """Take up what `erased` and `awaited_claims` said."""
+        self.erased = erased
+        for seq, table, key, versions in claims:
+            self._awaited.setdefault(seq, {})[table, key] = versions
 
     @property
     def awaited(self) -> int:

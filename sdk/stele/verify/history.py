@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from stele.verify.errors import BrokenChain
@@ -33,6 +34,24 @@ class History:
     def keys(self) -> int:
         """How many keys were written so far."""
         return sum(len(keys) for keys in self._newest.values())
+
+    @property
+    def tables(self) -> list[str]:
+        """The id of every table there ever was."""
+        return sorted(self._tables)
+
+    def newest(self) -> Iterator[tuple[str, str, int, int]]:
+        """(table id, key, version, block) of the newest revision of every key."""
+        for table, keys in self._newest.items():
+            for key, packed in keys.items():
+                yield table, key, *divmod(packed, _VERSION_UNIT)
+
+    def restore(self, tables: Iterable[str]) -> None:
+        """Take up the tables of a journal that was read before; its keys come by `restore_key`."""
+        self._tables.update(tables)
+
+    def restore_key(self, table: str, key: str, version: int, seq: int) -> None:
+        self._newest.setdefault(table, {})[key] = version * _VERSION_UNIT + seq
 
     def append(self, leaf: Leaf, seq: int) -> None:
         """Take in the next revision, which stands in block `seq`; raise BrokenChain."""

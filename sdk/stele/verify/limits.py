@@ -43,6 +43,9 @@ EXPORT_LINE_SIZE_BYTES_MAX: Final = 64 << 20
 
 PROGRESS_EVERY_BLOCKS: Final = 1000
 
+SAVED_ROWS_PER_FRAME_MAX: Final = 16_384
+"""Keys or buckets of a replay that are kept together."""
+
 BUCKET_DEPTH_MIN: Final = 20
 BUCKET_DEPTH_MAX: Final = 256
 BUCKET_ROWS_MAX: Final = 64

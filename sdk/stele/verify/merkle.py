@@ -111,6 +111,21 @@ class TreeBuilder:
         # The complete subtrees that make up the tree, largest first: one for each bit set in `size`.
         self._subtrees: list[bytes] = []
 
+    @classmethod
+    def restored(cls, size: int, subtrees: Sequence[bytes]) -> TreeBuilder:
+        """What `subtrees` said at this size. Raises Malformed."""
+        _check_hashes("subtrees", subtrees)
+        if size < 0 or len(subtrees) != size.bit_count():
+            raise Malformed(f"subtrees of a tree of {size}", expected=size.bit_count(), found=len(subtrees))
+        tree = cls()
+        tree.size, tree._subtrees = size, list(subtrees)
+        return tree
+
+    @property
+    def subtrees(self) -> tuple[bytes, ...]:
+        """The roots of the complete subtrees, largest first: all that is needed to go on from here."""
+        return tuple(self._subtrees)
+
     def append(self, leaf: bytes) -> None:
         """Add a leaf hash."""
         size = self.size

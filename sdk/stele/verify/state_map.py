@@ -7,7 +7,7 @@ that no other does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from typing import Final, NamedTuple
 
@@ -146,6 +146,7 @@ class StateReplay:
         self._ledger_id = ledger_id
         self._buckets: dict[int, bytes] = {}
         self._changed: dict[bytes, bytes] = {}
+        self._restored: list[int] = []
         # By depth of the children: number of the parent -> its four children, one after another.
         self._children: dict[int, dict[int, bytearray]] = {
             depth: {} for depth in range(2, BUCKET_DEPTH_MIN + 2, 2)
@@ -155,6 +156,32 @@ class StateReplay:
         """Take in a revision; raises Malformed."""
         packed = row.version.to_bytes(8, "big") + row.seq.to_bytes(8, "big") + row.leaf_hash
         self._changed[place_of(self._ledger_id, table_id, key)] = packed
+
+    def row(self, table_id: str, key: str) -> StateRow | None:
+        """What the map says of a key, without what was taken in since the last `root`. Raises Malformed."""
+        place = place_of(self._ledger_id, table_id, key)
+        rows = self._buckets.get(int.from_bytes(place[:3], "big") >> (24 - BUCKET_DEPTH_MIN), b"")
+        at = rows.find(place)
+        while at % _ROW_SIZE_BYTES and at >= 0:
+            at = rows.find(place, at + 1)
+        if at < 0:
+            return None
+        version = int.from_bytes(rows[at + 32 : at + 40], "big")
+        return StateRow(version, int.from_bytes(rows[at + 40 : at + 48], "big"), rows[at + 48 : at + 80])
+
+    def buckets(self) -> Iterator[tuple[int, bytes]]:
+        """Every bucket that has rows, as of the last `root`."""
+        return iter(self._buckets.items())
+
+    @property
+    def rows(self) -> int:
+        """How many keys the map has, as of the last `root`."""
+        return sum(len(bucket) for bucket in self._buckets.values()) // _ROW_SIZE_BYTES
+
+    def restore(self, bucket: int, rows: bytes) -> None:
+        """Take up a bucket of a map that was replayed before; the next `root` hashes it."""
+        self._buckets[bucket] = rows
+        self._restored.append(bucket)
 
     def root(self) -> bytes:
         """The state root over everything taken in so far."""
@@ -181,6 +208,12 @@ class StateReplay:
             merged = sorted((old | rows).items())
             self._buckets[bucket] = b"".join(place + row for place, row in merged)
             hashes[bucket] = _subtree([place + row for place, row in merged], BUCKET_DEPTH_MIN)
+        for bucket in self._restored:
+            packed = self._buckets[bucket]
+            hashes[bucket] = _subtree(
+                [packed[i : i + 80] for i in range(0, len(packed), 80)], BUCKET_DEPTH_MIN
+            )
+        self._restored.clear()
         return hashes
 
     def _hash_parents(self, depth: int, changed: dict[int, bytes]) -> dict[int, bytes]:
