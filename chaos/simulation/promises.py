@@ -47,6 +47,8 @@ class Promises:
         self.committed: dict[int, bytes] = {}
         self.committed_index = 0
         self.committed_term = 0
+        # The term of the first node that was seen to have it committed.
+        self._committed_in: dict[int, int] = {}
         self.applied: dict[int, _Applied] = {}
         self.acknowledged: list[tuple[int, bytes]] = []
         # The newest entry that some client knows of: what begins now comes after it.
@@ -150,14 +152,18 @@ class Promises:
             raise Violation(f"{core.node_id} changes the membership in entry {index} too early")
 
     def _check_leader(self, core: RaftCore) -> None:
-        """Leader completeness: it has every entry that was committed before."""
-        if core.log.last_index < self.committed_index:
+        """Leader completeness: it has every entry that was committed in an earlier term. The last votes of a
+        term may arrive when a later one has long had its leader; then it may lack what that one committed."""
+        required = self.committed_index
+        while required and self._committed_in[required] >= core.term:
+            required -= 1
+        if core.log.last_index < required:
             raise Violation(
                 f"{core.node_id} leads term {core.term} with {core.log.last_index} entries;"
-                f" {self.committed_index} are committed"
+                f" {required} were committed before"
             )
-        first = max(core.log.first_index, self.committed_index - _ENTRIES_OF_A_LEADER_CHECKED_MAX)
-        self._check_same(core, first, self.committed_index, f"leads term {core.term}, but")
+        first = max(core.log.first_index, required - _ENTRIES_OF_A_LEADER_CHECKED_MAX)
+        self._check_same(core, first, required, f"leads term {core.term}, but")
 
     def _check_committed(self, core: RaftCore, first: int) -> None:
         """State machine safety, before apply: a committed index has one record, for ever, everywhere."""
@@ -165,6 +171,8 @@ class Promises:
         if first <= core.commit_index:
             self._check_same(core, first, core.commit_index, "committed and")
             if core.commit_index > self.committed_index:
+                for index in range(self.committed_index + 1, core.commit_index + 1):
+                    self._committed_in[index] = core.term
                 self.committed_index = core.commit_index
                 self.committed_term = core.log.term_at(core.commit_index) or 0
                 self._evidence.check_safe(self.committed_index, self.committed_term)
