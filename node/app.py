@@ -42,6 +42,7 @@ from node.signing import Signing
 from node.snapshots import Sink, Source
 from node.stamps import Stamps
 from node.telemetry import Metrics, Readings, configure_logging, node_readings
+from node.witnessing import Witnessing, read_witnesses
 from storage import directory
 from storage.received import ReceivedSnapshot
 from storage.snapshot import StoreSnapshots
@@ -93,6 +94,7 @@ class Node:
         replica.on_leadership(services.sealing.leadership)
         services.erasing.start()
         services.scrubbing.start()
+        services.witnessing.start()
         services.disk_watch.start()
         replica.on_leadership(lambda leads: _log.info("leadership", leads=leads))
         self.services.membership.start()
@@ -118,6 +120,7 @@ class Node:
             on_group=metrics.group,
         )
         reads = Reads(replica, store, machine)
+        witnesses = {} if config.witnesses_file is None else read_witnesses(config.witnesses_file)
         signing = Signing(config, store, replica, machine, committer, reads, stamps, self._on_fatal)
         return Services(
             config=config,
@@ -139,6 +142,9 @@ class Node:
             stamps=stamps,
             scrubbing=Scrubbing(
                 store, signing.checkpoints, self._on_fatal, rows_per_s=config.scrub_rows_per_s
+            ),
+            witnessing=Witnessing(
+                store, signing.checkpoints, witnesses, config.witness_interval_s, self._on_fatal
             ),
             erasing=Erasing(store, replica, committer, stamps, self._on_fatal),
             disk_watch=DiskWatch(config.data_dir),
@@ -206,6 +212,7 @@ class Node:
             await self._runner.cleanup()
         await services.signing.stop()
         await services.scrubbing.stop()
+        await services.witnessing.stop()
         await services.disk_watch.stop()
         await services.erasing.stop()
         await services.committer.close(limits.SHUTDOWN_COMMITS_TIMEOUT_S)

@@ -133,14 +133,21 @@ class Checkpoints:
         rows = self._store.checkpoints
         number = self._info(ledger).number
         for size, _ in reversed(rows.listed(number, from_size, limits.CHECKPOINTS_LIMIT_MAX)):
-            if len({each.name for each in rows.cosignatures(number, size)}) >= required:
+            if self._replicas(number, size) >= required:
                 return self._with_cosignatures(number, size)
         return None
 
     def cosigners(self, ledger: str, size: int) -> int:
-        """How many have cosigned the checkpoint of `size`, as far as is known. Raises LedgerUnknown."""
-        found = self._store.checkpoints.cosignatures(self._info(ledger).number, size)
-        return len({each.name for each in found})
+        """How many replicas have cosigned the checkpoint of `size`, as far as is known.
+
+        Raises LedgerUnknown.
+        """
+        return self._replicas(self._info(ledger).number, size)
+
+    def _replicas(self, number: int, size: int) -> int:
+        """Outside witnesses do not count: nobody asked for them."""
+        names = {each.name for each in self._store.checkpoints.cosignatures(number, size)}
+        return len(names & {key.name for keys in self._key_history().replicas.values() for key in keys})
 
     def listed(self, ledger: str, from_size: int, limit: int) -> list[tuple[int, str]]:
         """(size, note with its cosignatures) of checkpoints kept here, smallest first."""

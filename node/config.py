@@ -103,6 +103,11 @@ class Config:
     cosigner_key_file
         PEM file of this node's own key, which cosigns checkpoints. Made on the first start; by default
         cosigner-key.pem in data_dir.
+    witnesses_file
+        A trust policy (C2SP tlog-policy) whose witnesses with a URL are asked to cosign every ledger's newest
+        checkpoint. What they sign is kept, and served with it.
+    witness_interval_s
+        How often they are asked.
     raft_ca_file
         PEM file of the authority that certifies the nodes of this cluster.
     raft_certificate_file
@@ -143,6 +148,8 @@ class Config:
     data_dir: Path
     log_key_file: Path
     cosigner_key_file: Path | None = None
+    witnesses_file: Path | None = None
+    witness_interval_s: float = limits.WITNESS_INTERVAL_S
     cluster: str = "stele"
     zone: str = "zone-a"
     http_host: str = "127.0.0.1"
@@ -184,6 +191,7 @@ class Config:
         _check_port("raft_port", self.raft_port)
         _check_range("commit_timeout_s", self.commit_timeout_s, 0.1, 600)
         check_seal_interval(self.seal_interval_s)
+        _check_range("witness_interval_s", self.witness_interval_s, 0.05, 86_400)
         _check_range("pending_commands_max", self.pending_commands_max, 1, 1_000_000)
         _check_range("entries_in_flight_max", self.entries_in_flight_max, 1, 64)
         _check_range("catch_up_rate_mib_s", self.catch_up_rate_mib_s, 1, 10_000)

@@ -138,6 +138,10 @@ ERASURE_ASK_TIMEOUT_S = 2.0
 
 # --- scrub ------------------------------------------------------------------------------------
 
+WITNESS_INTERVAL_S = 60.0
+WITNESSED_SIZES_MAX = 10_000
+"""Ledgers and witnesses of which it is remembered what was cosigned last."""
+
 PROVED_TABLES_MAX = 64
 PROVED_LEDGERS_MAX = 64
 """Of which the parts that proofs share are kept."""

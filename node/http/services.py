@@ -21,6 +21,7 @@ from node.sealing import Sealing
 from node.signing import Signing
 from node.stamps import Stamps
 from node.telemetry import Metrics
+from node.witnessing import Witnessing
 from storage.store import Store
 
 ANONYMOUS = "anonymous"
@@ -41,6 +42,7 @@ class Services:
     stamps: Stamps
     scrubbing: Scrubbing
     erasing: Erasing
+    witnessing: Witnessing
     disk_watch: DiskWatch
     metrics: Metrics
     openapi_document: bytes
