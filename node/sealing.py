@@ -115,7 +115,10 @@ class Sealing:
 
     def _applied(self) -> None:
         """After every entry: the ledgers that it changed may need a seal."""
-        if self._stopped or not self._leads():
+        if self._stopped:
+            return
+        self._store.machine.work_ahead()
+        if not self._leads():
             return
         for state in self._store.machine.changed:
             self._look(state)
@@ -130,7 +133,7 @@ class Sealing:
             wanted = None
         if sealed_size == state.size:
             return
-        if wanted is not None or len(state.unsealed) >= SEAL_DOCUMENTS_MAX:
+        if wanted is not None or state.unsealed_keys >= SEAL_DOCUMENTS_MAX:
             self._propose(name)
         elif name not in self._timers and name not in self._under_way:
             self._plan(name)

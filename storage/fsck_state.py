@@ -12,7 +12,7 @@ from storage.state_map import StateMap
 
 class ReplayedState:
     """The map as the journal makes it. Memory: about 250 bytes a key while most buckets have one row,
-    110 from ten million keys on, and up to 58 MB for the tree."""
+    110 from ten million keys on, and up to 47 MB for the tree."""
 
     def __init__(self, engine: Engine, report: FsckReport, name: str, row: rows.LedgerRow) -> None:
         self._engine = engine
@@ -32,7 +32,8 @@ class ReplayedState:
 
     def seal(self, where: str, header: Header, size: int, root: bytes) -> None:
         """Checks a seal's state root, and the row that remembers the seal."""
-        self._map.update(sorted(self._unsealed.values()), self._buckets.get, self._buckets.__setitem__)
+        self._map.stage(self._unsealed.values(), self._buckets.get)
+        self._map.seal(self._buckets.__setitem__)
         self._unsealed.clear()
         if header.state_root != self._map.root.hex():
             self._report.add(

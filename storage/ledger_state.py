@@ -66,8 +66,9 @@ class LedgerState:
     """A ledger as of the newest applied command.
 
     `map` is the state map as of the newest seal, `sealed`. `unsealed` has the current row of every key
-    that blocks from `unsealed_from` on have revised, under what its key hash is the SHA-256 of; blocks
-    between the newest seal and that are read again when they are sealed (after a start, for one).
+    that blocks from `unsealed_from` on have revised and that is not staged in `map` for the next seal, under
+    what its key hash is the SHA-256 of; blocks between the newest seal and that are read again when they are
+    sealed (after a start, for one).
     """
 
     name: str
@@ -94,6 +95,12 @@ class LedgerState:
     def size(self) -> int:
         """How many blocks the journal has."""
         return self.tree.size
+
+    @property
+    def unsealed_keys(self) -> int:
+        """How many keys were revised since the newest seal, nearly: those in one bucket may count as one, and
+        those revised again as two."""
+        return self.map.staged + len(self.unsealed)
 
     def end_row(self) -> bytes:
         end = rows.JournalEnd(self.size, self.head, self.refusals_from, self.refusals_to, self.sealed)

@@ -54,9 +54,16 @@ SNAPSHOT_DISK_FREE_SIZE_BYTES_MIN = 256 << 20
 START_DISK_FREE_SIZE_BYTES_MIN = 32 << 20
 """With less a node does not start: it would write out its memory tables, join, and fail in the middle."""
 
-SEAL_DOCUMENTS_MAX = 1_024
-"""Keys revised since the newest seal at which the leader proposes one, so that applying it stays short."""
+SEAL_DOCUMENTS_MAX = 4_096
+"""Keys revised since the newest seal at which the leader proposes one, so that applying it stays short: what
+is left to do then takes about a microsecond and a half a key."""
+
+SEAL_SLICE_KEYS = 256
+"""Keys revised at which they are put into the buckets of the next seal, ahead of it."""
+
+SEAL_STAGED_BUCKETS_MAX = 4 * SEAL_DOCUMENTS_MAX
+"""Changed buckets kept in memory for the next seal; past this many it is not expected soon."""
 
 UNSEALED_KEYS_KEPT_MAX = 65_536
-"""Past this many keys since the newest seal, what was revised is read from the journal again when it is
-sealed. With sealing on it is never reached."""
+"""Past this many further keys since the newest seal, what was revised is read from the journal again when it
+is sealed. With sealing on it is never reached."""

@@ -33,7 +33,7 @@ from storage.ledger_state import (
     new_tree,
 )
 from storage.outcomes import Committed, LedgerChanged, Outcome, Refused
-from storage.seal import forget_unsealed, seal
+from storage.seal import forget_unsealed, seal, work_ahead
 from storage.state_map import StateMap
 from storage.transact import append_block, extend_journal, transact
 from storage.transition import Transition
@@ -81,6 +81,12 @@ class LedgerMachine:
         for state in self.changed:
             forget_unsealed(state)
         return outcomes
+
+    def work_ahead(self, keys_min: int = limits.SEAL_SLICE_KEYS) -> None:
+        """After an entry: do what can be done by now for the next seals of the ledgers that it changed, so
+        that applying those takes little. Not needed, and without effect on what is applied."""
+        for state in self.changed:
+            work_ahead(state, self._disk, keys_min)
 
     def _apply_command(self, transition: Transition, command: Command, index: int) -> Outcome:
         if isinstance(command, CreateLedger):

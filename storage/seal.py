@@ -60,8 +60,23 @@ def forget_unsealed(state: LedgerState) -> None:
     Only between entries, when every block is on the disk.
     """
     if len(state.unsealed) > limits.UNSEALED_KEYS_KEPT_MAX:
+        state.map.forget()
         state.unsealed = {}
         state.unsealed_from = state.size
+
+
+def work_ahead(state: LedgerState, disk: Disk, keys_min: int) -> None:
+    """Does the greater part of the next seal's work now, once so many keys wait for it.
+
+    Only between entries. Nothing that anybody can see changes before the seal: whether and when this is
+    called decides nothing but how long the seal takes. Past a bound no more is done: no seal seems to come.
+    """
+    if len(state.unsealed) < keys_min or state.map.staged >= limits.SEAL_STAGED_BUCKETS_MAX:
+        return
+    sealed_size = 0 if state.sealed is None else state.sealed.size
+    if state.unsealed_from <= sealed_size:
+        state.map.stage(_packed(state.unsealed), disk.get)
+        state.unsealed = {}
 
 
 def _check_previous(disk: Disk, state: LedgerState, command: Seal) -> None:
@@ -87,13 +102,15 @@ def _update_map(state: LedgerState, transition: Transition) -> None:
     sealed_size = 0 if state.sealed is None else state.sealed.size
     if state.unsealed_from > sealed_size:
         unsealed = revisions_between(transition.disk, state, sealed_size, state.unsealed_from) | unsealed
-    changed = sorted(
-        # A current row without its leaf index and operation: version, seq and leaf hash.
-        [_sha256(place).digest() + row[:16] + row[-HASH_SIZE_BYTES:] for place, row in unsealed.items()]
-    )
-    state.map.update(changed, transition.state_bucket, transition.set_state_bucket)
+    state.map.stage(_packed(unsealed), transition.state_bucket)
+    state.map.seal(transition.set_state_bucket)
     state.unsealed = {}
     state.unsealed_from = state.size
+
+
+def _packed(unsealed: dict[bytes, bytes]) -> list[bytes]:
+    """The rows of the map: current rows without their leaf index and operation."""
+    return [_sha256(place).digest() + row[:16] + row[-HASH_SIZE_BYTES:] for place, row in unsealed.items()]
 
 
 def revisions_between(disk: Disk, state: LedgerState, start: int, end: int) -> dict[bytes, bytes]:

@@ -8,8 +8,8 @@ from the buckets when the store is opened.
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable, Iterable
-from itertools import groupby
 
 from stele.format.limits import HASH_SIZE_BYTES
 from stele.format.state_map import (
@@ -29,53 +29,79 @@ from storage import keys
 from storage.disk import Disk
 from storage.state_tree import StateTree
 
-_SHIFT = 24 - BUCKET_DEPTH_MIN
+_first_u32 = struct.Struct(">I").unpack_from
+_SHIFT = 32 - BUCKET_DEPTH_MIN
 
 _sha256 = hashlib.sha256
 
 
 class StateMap:
-    """The map of the ledger with this number, as of its newest seal."""
+    """The map of the ledger with this number, as of its newest seal, with what is staged for the next one."""
 
     def __init__(self, disk: Disk, number: int) -> None:
         self._disk = disk
         self._number = number
         self._tree = StateTree()
+        self._staged: dict[int, bytes] = {}
+        # New rows of full buckets. What splits costs in proportion to its rows, and that once a seal.
+        self._full: dict[int, list[bytes]] = {}
 
     @property
     def root(self) -> bytes:
         return self._tree.root
 
+    @property
+    def staged(self) -> int:
+        """How many buckets have changed since the newest seal, as far as they were staged."""
+        return len(self._staged)
+
     def load(self) -> None:
         """Rebuilds the tree: one pass over the buckets."""
         prefix = keys.of_ledger(b"S", self._number)
         start = len(prefix)
-        numbers: list[int] = []
-        hashes: list[bytes] = []
+        found: dict[int, bytes] = {}
         for key, bucket in self._disk.scan(prefix, keys.end_of(prefix)):
-            numbers.append(int.from_bytes(key[start:], "big"))
-            hashes.append(_hash(bucket))
-        self._tree.update(numbers, hashes)
+            found[int.from_bytes(key[start:], "big")] = _hash(bucket)
+        self._tree.stage(found)
+        self._tree.seal()
 
-    def update(
-        self,
-        rows: Iterable[bytes],
-        read: Callable[[bytes], bytes | None],
-        write: Callable[[bytes, bytes], None],
-    ) -> None:
-        """Puts packed rows, sorted and one a key, into their buckets, and hashes what changed.
+    def stage(self, rows: Iterable[bytes], read: Callable[[bytes], bytes | None]) -> None:
+        """Puts packed rows into their buckets, each instead of an older one of its key, for the next seal.
 
-        `read` and `write` give and take a bucket by its key in the store.
+        `read` gives a bucket, as of the newest seal, by its key in the store.
         """
-        numbers: list[int] = []
-        hashes: list[bytes] = []
-        for number, group in groupby(rows, bucket_of):
-            key = keys.state_bucket(self._number, number)
-            bucket = merge(read(key) or b"" if self._tree.has_rows(number) else b"", list(group))
-            write(key, bucket)
-            numbers.append(number)
-            hashes.append(_hash(bucket))
-        self._tree.update(numbers, hashes)
+        sha256, staged, tree, ledger = _sha256, self._staged, self._tree, self._number
+        changed: dict[int, bytes] = {}
+        for row in rows:
+            number = bucket_of(row)
+            bucket = staged.get(number)
+            if bucket is None and tree.has_rows(number):
+                bucket = staged[number] = read(keys.state_bucket(ledger, number)) or b""
+            if not bucket:
+                bucket = row
+            elif len(bucket) < BUCKET_SIZE_BYTES_MAX:
+                bucket = _put(bucket, row)
+            else:
+                self._full.setdefault(number, []).append(row)
+                continue
+            staged[number] = bucket
+            changed[number] = sha256(BUCKET_PREFIX + bucket).digest()
+        tree.stage(changed)
+
+    def seal(self, write: Callable[[bytes, bytes], None]) -> None:
+        """Makes what was staged the map; `write` takes each bucket that changed, by its key in the store."""
+        for number, rows in self._full.items():
+            bucket = self._staged[number] = merge(self._staged[number], rows)
+            self._tree.stage({number: _hash(bucket)})
+        self._tree.seal()
+        for number in sorted(self._staged):
+            write(keys.state_bucket(self._number, number), self._staged[number])
+        self._staged, self._full = {}, {}
+
+    def forget(self) -> None:
+        """Drops what was staged."""
+        self._staged, self._full = {}, {}
+        self._tree.forget()
 
     def proof(self, key_hash: bytes) -> StateProof:
         """The proof of what the map says of a key, or that it says nothing."""
@@ -95,15 +121,12 @@ class StateMap:
 
 def bucket_of(key_hash: bytes) -> int:
     """The number of the node at depth 20 that a key belongs to; takes a row as well."""
-    return int.from_bytes(key_hash[:3], "big") >> _SHIFT
+    number: int = _first_u32(key_hash)[0]
+    return number >> _SHIFT
 
 
 def merge(bucket: bytes, rows: list[bytes]) -> bytes:
-    """The bucket with sorted `rows`, one a key, each instead of an older row of its key if there is one."""
-    if not bucket:
-        return b"".join(rows)
-    if len(rows) == 1:
-        return _put(bucket, rows[0])
+    """The bucket with `rows`, each instead of an older row of its key if there is one."""
     starts = range(0, len(bucket), ROW_SIZE_BYTES)
     by_key = {bucket[i : i + HASH_SIZE_BYTES]: bucket[i : i + ROW_SIZE_BYTES] for i in starts}
     by_key.update((row[:HASH_SIZE_BYTES], row) for row in rows)

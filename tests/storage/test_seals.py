@@ -140,11 +140,44 @@ def test_what_was_unsealed_is_sealed_after_a_restart(driver: Driver) -> None:
     assert sealed.state_root == expected
 
 
+@pytest.mark.parametrize(("slice_keys", "staged_max"), [(1, 1_000), (3, 1_000), (2, 6)])
+def test_seals_worked_on_ahead_are_as_any_other(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, slice_keys: int, staged_max: int
+) -> None:
+    """In slices or at once, also past the bound and after a restart; and proofs stay as of the last seal."""
+    monkeypatch.setattr(limits, "SEAL_STAGED_BUCKETS_MAX", staged_max)
+    shown: list[StateRow | None] = []
+    for n in range(40):
+        write(driver, f"k{n % 7}", f"x{n}", "hot")
+        driver.store.machine.work_ahead(slice_keys)
+        if shown:
+            assert [proven(driver, "cars", key) for key in ("hot", "k0", f"x{n}")] == [*shown, None]
+        state = driver.store.machine.ledgers[LEDGER]
+        assert state.map.staged < staged_max + 3
+        assert state.unsealed_keys > 0
+        if n % 9 == 8:
+            expected = root_by_definition(driver)
+            driver.one(driver.seal())
+            sealed = driver.store.sealed(LEDGER)
+            assert sealed is not None
+            assert sealed.state_root == expected
+            assert state.unsealed_keys == 0
+            shown = [proven(driver, "cars", key) for key in ("hot", "k0")]
+        if n == 22:
+            driver.reopen()
+
+
 def test_more_unsealed_keys_than_are_kept(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SEAL_STAGED_BUCKETS_MAX", 4)
     monkeypatch.setattr(limits, "UNSEALED_KEYS_KEPT_MAX", 3)
+    write(driver, "a")
+    driver.one(driver.seal())
+    before = proven(driver, "cars", "a")
     for n in range(20):
-        write(driver, f"k{n % 7}", f"x{n}")
-        assert len(driver.store.machine.ledgers[LEDGER].unsealed) <= 3
+        write(driver, f"k{n % 7}", f"x{n}", "a")
+        driver.store.machine.work_ahead(2)
+        assert driver.store.machine.ledgers[LEDGER].unsealed_keys <= 3 + 4 + 3
+        assert proven(driver, "cars", "a") == before
     expected = root_by_definition(driver)
     driver.one(driver.seal())
     sealed = driver.store.sealed(LEDGER)

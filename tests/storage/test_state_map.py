@@ -35,7 +35,8 @@ class Rows:
     def put(self, rows: Sequence[bytes]) -> None:
         newest = {row[:HASH]: row for row in rows}
         self.rows |= newest
-        self.map.update(sorted(newest.values()), self.get, self.buckets.__setitem__)
+        self.map.stage(newest.values(), self.get)
+        self.map.seal(self.buckets.__setitem__)
 
     def proof(self, key_hash: bytes) -> dict[str, object]:
         return as_json(self.map.proof(key_hash))
@@ -97,6 +98,30 @@ def test_any_batches_make_the_root_of_the_definition(batches: list[list[bytes]],
         assert rows.map.root == state_map.state_root(list(rows.rows.values()))
     for key_hash in [*list(rows.rows)[:10], *others]:
         assert verify_state(rows.proof(key_hash), key_hash, rows.map.root) == rows.expected(key_hash)
+
+
+@settings(deadline=None, max_examples=40)
+@given(_batches, _batches)
+def test_what_is_staged_shows_in_the_next_seal_only(
+    sealed: list[list[bytes]], staged: list[list[bytes]]
+) -> None:
+    rows = Rows()
+    for batch in sealed:
+        rows.put(batch)
+    root = rows.map.root
+    for forgotten in (True, False):
+        for batch in staged:
+            rows.map.stage(batch, rows.get)
+            for row in [*batch[:3], *rows.rows.values()][:6]:
+                key_hash = row[:HASH]
+                assert verify_state(rows.proof(key_hash), key_hash, root) == rows.expected(key_hash)
+        if forgotten:
+            rows.map.forget()
+            assert rows.map.staged == 0
+    assert rows.map.root == root
+    rows.map.seal(rows.buckets.__setitem__)
+    newest = rows.rows | {row[:HASH]: row for batch in staged for row in batch}
+    assert rows.map.root == state_map.state_root(list(newest.values()))
 
 
 @pytest.mark.parametrize("count", [63, 64, 65, 300, 2_000])
