@@ -243,6 +243,7 @@ class Followers:
                 self._send_snapshot(peer_id, progress, standing, heartbeat=heartbeat)
                 return False
         # Evaluated again after each batch: the window closes, the budget is spent, or the log ends.
+        spent = False
         while self._may_send_entries(progress):
             records = self._log.records(
                 progress.next_index,
@@ -253,7 +254,10 @@ class Followers:
             self._append(peer_id, standing, records)
             if old:
                 self._budget.spend(sum(map(len, records)))
+                spent = True
             heartbeat = False
+        if spent:
+            self._serve_last(peer_id)
         notice = commit_due and progress.may_send_commit(standing.commit_index)
         if heartbeat or notice:
             self._append(peer_id, standing, [])
@@ -272,7 +276,13 @@ class Followers:
                 snapshot.index if snapshot is not None and usable else self._log.first_index
             )
             self._append(peer_id, standing, [])
-        self._streams.send(peer_id, progress.stream, standing.term, heartbeat=heartbeat)
+        if self._streams.send(peer_id, progress.stream, standing.term, heartbeat=heartbeat):
+            self._serve_last(peer_id)
+
+    def _serve_last(self, peer_id: str) -> None:
+        """Whoever used the budget is sent to after the others from now on. Otherwise one follower that takes
+        everything and never arrives, because its disk is full or broken, would keep the others from it."""
+        self._progress[peer_id] = self._progress.pop(peer_id)
 
     def _append(self, peer_id: str, standing: Standing, records: Sequence[bytes]) -> None:
         progress = self._progress[peer_id]

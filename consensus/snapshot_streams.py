@@ -24,8 +24,6 @@ from consensus.stock import Outbox
 
 logger = logging.getLogger(__name__)
 
-_WINDOW_SIZE_BYTES = limits.SNAPSHOT_CHUNKS_IN_FLIGHT_MAX * limits.SNAPSHOT_CHUNK_SIZE_BYTES
-
 
 @dataclass(slots=True)
 class SnapshotStream:
@@ -125,23 +123,26 @@ class SnapshotStreams:
         if stream.digest != snapshot.digest or stream.probing:
             return not stream.probe_out
         in_flight_size_bytes = stream.next_offset - stream.acknowledged
+        window_size_bytes = limits.SNAPSHOT_CHUNKS_IN_FLIGHT_MAX * limits.SNAPSHOT_CHUNK_SIZE_BYTES
         return (
             stream.next_offset < snapshot.size_bytes
-            and in_flight_size_bytes < _WINDOW_SIZE_BYTES
+            and in_flight_size_bytes < window_size_bytes
             and self._budget.open()
         )
 
-    def send(self, peer_id: str, stream: SnapshotStream, term: int, *, heartbeat: bool) -> None:
-        """Puts into the outbox what this follower should get of the snapshot now."""
+    def send(self, peer_id: str, stream: SnapshotStream, term: int, *, heartbeat: bool) -> bool:
+        """Puts into the outbox what this follower should get of the snapshot now; whether chunks are among
+        it, which are what costs."""
         snapshot = self.snapshot
         if snapshot is None:
-            return
+            return False
         if stream.digest != snapshot.digest:
             stream.digest, stream.acknowledged, stream.next_offset = snapshot.digest, 0, 0
             stream.restart()
         if heartbeat or (stream.probing and not stream.probe_out):
             stream.probe_out = True
             self._outbox.put(peer_id, InstallSnapshot(term, snapshot, stream.next_offset, 0, b""))
+        first_offset = stream.next_offset
         try:
             while not stream.probing and self.may_send(stream):
                 data = self._source.read(stream.next_offset, limits.SNAPSHOT_CHUNK_SIZE_BYTES)
@@ -151,3 +152,4 @@ class SnapshotStreams:
                 self._budget.spend(len(data))
         except SnapshotFailed as error:
             self._give_up(error)
+        return stream.next_offset > first_offset

@@ -164,12 +164,14 @@ def test_a_snapshot_is_worthless_once_the_log_has_outgrown_even_that(leader: Lea
     assert leader.source.begun == 2
 
 
-def test_what_is_in_flight_is_bounded(leader: Leader) -> None:
+@pytest.mark.parametrize("count", [1, limits.SNAPSHOT_CHUNKS_IN_FLIGHT_MAX])
+def test_what_is_in_flight_is_bounded(leader: Leader, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(limits, "SNAPSHOT_CHUNKS_IN_FLIGHT_MAX", count)
     leader.refuse()
     first = chunks(leader.to_n2(TIMING.heartbeat_s * 1.1))[0]
     leader.core.receive("n2", SnapshotResponse(leader.core.term, first.snapshot.digest, True, 0))
     sent = chunks(leader.to_n2(5.0))
-    assert sum(len(each.data) for each in sent) == WINDOW
+    assert sum(len(each.data) for each in sent) == count * CHUNK
     assert {len(each.data) for each in sent} == {CHUNK, 0}
 
 
