@@ -118,7 +118,7 @@ class World:
         nemesis.stop()
         for client in clients:
             client.stopped = True
-        self._recover()
+        self.recover()
 
     def counted(self) -> Counter[str]:
         """How much happened."""
@@ -135,7 +135,7 @@ class World:
             histories=1,
         )
 
-    def _recover(self) -> None:
+    def recover(self) -> None:
         """Without faults, a new entry is committed and applied everywhere within a stated time."""
         self.healed = True
         self.scheduler.note("world", "is healed")

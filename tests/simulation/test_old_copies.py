@@ -43,7 +43,7 @@ def restored(seed: int, retained_size_bytes: int) -> World:
     world.scheduler.advance(6.0)
     for client in clients:
         client.stopped = True
-    world._recover()
+    world.recover()
     return world
 
 
