@@ -36,7 +36,6 @@ $(STAMP): requirements.lock pyproject.toml sdk/pyproject.toml
 	@touch $@
 
 run: $(STAMP)  ## start three nodes in three zones with a sample ledger
-	@mkdir -p $(DATA)
 	@exec $(BIN)/steled demo --nodes 3 --data $(DATA) --port $(PORT)
 
 test: $(STAMP)  ## run the tests (without the slow ones)

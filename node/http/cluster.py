@@ -80,13 +80,6 @@ ROUTES = (
         leader="always",
         body=Content(JSON, cluster_schemas.Transfer, required=False),
         answers={200: Answer("Who leads now.", Content(JSON, cluster_schemas.Transferred))},
-        problems=(
-            "transfer-failed",
-            "invalid-field",
-            "invalid-json",
-            "duplicate-member",
-            "not-an-object",
-            "body-too-large",
-        ),
+        problems=("transfer-failed",),
     ),
 )

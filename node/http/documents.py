@@ -276,16 +276,6 @@ _WRITE_PROBLEMS = (
     "invalid-header",
     "idempotency-key-reused",
 )
-_BODY_PROBLEMS = (
-    "invalid-json",
-    "duplicate-member",
-    "invalid-number",
-    "invalid-utf8",
-    "nesting-too-deep",
-    "not-an-object",
-    "incomplete-body",
-    "body-too-large",
-)
 _READ_PROBLEMS = (
     "ledger-unknown",
     "table-unknown",
@@ -311,7 +301,7 @@ ROUTES = (
             200: Answer("A further revision is committed.", Content(JSON, schemas.Written), _ETAG),
             201: Answer("The first revision is committed.", Content(JSON, schemas.Written), _ETAG),
         },
-        problems=_WRITE_PROBLEMS + _BODY_PROBLEMS,
+        problems=_WRITE_PROBLEMS,
     ),
     Route(
         "GET",
@@ -351,7 +341,7 @@ ROUTES = (
         headers=(IDEMPOTENCY_KEY,),
         body=_BODY,
         answers={201: Answer("The document is committed.", Content(JSON, schemas.Written), _ETAG)},
-        problems=_WRITE_PROBLEMS + _BODY_PROBLEMS,
+        problems=_WRITE_PROBLEMS,
     ),
     Route(
         "GET",

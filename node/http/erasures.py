@@ -167,12 +167,6 @@ ROUTES = (
             "erasure-too-large",
             "idempotency-key-reused",
             "invalid-header",
-            "invalid-field",
-            "invalid-json",
-            "duplicate-member",
-            "not-an-object",
-            "incomplete-body",
-            "body-too-large",
         ),
     ),
     Route(

@@ -119,11 +119,6 @@ ROUTES = (
         problems=(
             "ledger-limit",
             "ledger-unknown",
-            "invalid-field",
-            "invalid-json",
-            "duplicate-member",
-            "not-an-object",
-            "body-too-large",
         ),
     ),
     Route(

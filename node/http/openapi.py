@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from node.http.problems import CATALOGUE, CONTENT_TYPE, ProblemDocument
-from node.http.route import Answer, Content, Route
+from node.http.route import JSON, Answer, Content, Route
 from node.http.schemas import VALUE_SCHEMA
 from stele.format.tiles import TILE_LEVEL_MAX
 
@@ -51,6 +51,16 @@ _ALWAYS = (
     "no-leader",
 )
 _WRITING = ("outcome-unknown", "shutting-down")
+_READING_JSON = (
+    "invalid-json",
+    "duplicate-member",
+    "invalid-number",
+    "invalid-utf8",
+    "nesting-too-deep",
+    "not-an-object",
+    "incomplete-body",
+    "body-too-large",
+)
 
 
 def build_document(routes: Sequence[Route], *, version: str) -> dict[str, Any]:
@@ -163,6 +173,8 @@ def _problems(route: Route) -> dict[str, Any]:
         slugs += ["invalid-name"]
     if route.body is not None:
         slugs += ["unsupported-encoding"]
+        slugs += _READING_JSON if route.body.media_type == JSON else ()
+        slugs += ["invalid-field"] if route.body.struct is not None else ()
     if route.leader == "always":
         slugs += _WRITING
     by_status: dict[int, list[str]] = {}

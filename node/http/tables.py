@@ -111,11 +111,6 @@ ROUTES = (
             "ledger-unknown",
             "table-unknown",
             "unsupported",
-            "invalid-field",
-            "invalid-json",
-            "duplicate-member",
-            "not-an-object",
-            "body-too-large",
         ),
     ),
     Route(

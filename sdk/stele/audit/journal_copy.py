@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from stele.files import write_whole
 from stele.verify.limits import EXPORT_LINE_SIZE_BYTES_MAX
 
 
@@ -48,7 +49,7 @@ class JournalCopy:
             fcntl.flock(self._lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._incoming.unlink(missing_ok=True)
             if not self._journal.exists():
-                _write_synced(self._journal, msgspec.json.encode(head) + b"\n")
+                write_whole(self._journal, msgspec.json.encode(head) + b"\n")
             self._begin_bytes = self._check_head(head)
             self._cut_torn_line()
         except OSError as error:
@@ -132,7 +133,7 @@ class JournalCopy:
                     file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
-            _write_synced(self._note, note.encode())
+            write_whole(self._note, note.encode())
             self._incoming.unlink()
         except OSError as error:
             raise CopyDamaged(f"cannot write {self.directory}: {error.strerror or error}") from error
@@ -143,7 +144,7 @@ class JournalCopy:
         number = sum(1 for _ in self.directory.glob("evidence-*.note"))
         evidence = self.directory / f"evidence-{number}.ndjson"
         os.replace(self._incoming, evidence)
-        _write_synced(evidence.with_suffix(".note"), note.encode())
+        write_whole(evidence.with_suffix(".note"), note.encode())
         return evidence
 
     def _check_head(self, head: CopyHead) -> int:
@@ -183,18 +184,3 @@ class Incoming:
 
     def close(self) -> None:
         self._file.close()
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    """Replace a file, whole or not at all; on disk when this returns."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

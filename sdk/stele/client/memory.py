@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +18,7 @@ import msgspec
 
 from stele.client.errors import MemoryDamaged
 from stele.client.limits import MEMORY_ENTRIES_MAX, MEMORY_SIZE_BYTES_MAX
+from stele.files import write_whole
 
 
 class Remembered(msgspec.Struct, frozen=True):
@@ -148,18 +148,7 @@ class CheckpointFile:
         if len(data) > MEMORY_SIZE_BYTES_MAX:
             raise MemoryDamaged(f"{self.path} would grow beyond {MEMORY_SIZE_BYTES_MAX} bytes")
         try:
-            descriptor, name = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name, suffix=".new")
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(name, self.path)
-            except BaseException:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(name)
-                raise
-            _sync_directory(self.path.parent)
+            write_whole(self.path, data, mode=0o600)
         except OSError as error:
             raise MemoryDamaged(f"cannot write remembered checkpoints: {error}") from error
 
@@ -214,15 +203,6 @@ def _lock(descriptor: int) -> None:
         import fcntl
 
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-
-def _sync_directory(path: Path) -> None:
-    if sys.platform != "win32":
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def state_path() -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -14,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from stele.files import write_whole
 from stele.verify.checkpoint import Checkpoint, parse_checkpoint_text
 from stele.verify.errors import VerificationError
 from stele.verify.limits import ADD_CHECKPOINT_SIZE_BYTES_MAX
@@ -63,7 +63,7 @@ class Records:
         """Replace what is known of a log; on disk when this returns. Raises WitnessDamaged."""
         path = self._path(origin)
         try:
-            write_synced(path, note.encode(), mode=0o600)
+            write_whole(path, note.encode(), mode=0o600)
         except OSError as error:
             raise WitnessDamaged(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -81,7 +81,7 @@ def load_or_create_key(path: Path) -> Ed25519PrivateKey:
             key = Ed25519PrivateKey.generate()
             pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_synced(path, pem, mode=0o600)
+            write_whole(path, pem, mode=0o600)
         loaded = load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:
         raise WitnessDamaged(f"key file {path}: {error.strerror or error}") from error
@@ -90,23 +90,6 @@ def load_or_create_key(path: Path) -> Ed25519PrivateKey:
     if not isinstance(loaded, Ed25519PrivateKey):
         raise WitnessDamaged(f"key file {path} is not an Ed25519 key")
     return loaded
-
-
-def write_synced(path: Path, content: bytes, *, mode: int) -> None:
-    """Write or replace a file, whole or not at all; on disk when this returns. Raises OSError."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _lock(descriptor: int) -> None:
