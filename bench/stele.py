@@ -82,6 +82,11 @@ class Stele:
         chosen = next(each for each in reversed(nodes) if address_of(each["http"]) != leader)
         return chosen["id"], chosen["pid"]
 
+    async def leader_pid(self) -> int:
+        leader = await self.leader()
+        pid: int = next(each["pid"] for each in self._ready()["nodes"] if address_of(each["http"]) == leader)
+        return pid
+
     def pids(self) -> Sequence[int]:
         return [node["pid"] for node in self._ready()["nodes"]]
 

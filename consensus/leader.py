@@ -123,11 +123,18 @@ class Followers:
         )
 
     def _may_send_entries(self, progress: Progress) -> bool:
-        """Entries that are read from disk go no faster than the budget allows, so that bringing up one
-        follower does not slow down the others' commits."""
+        """To a follower that is far behind, entries go no faster than the budget allows, so that bringing it
+        up does not slow down the others' commits."""
         return progress.may_send_entries(self._log.last_index) and (
-            progress.next_index >= self._log.cached_from or self._budget.open()
+            not self._is_paced(progress) or self._budget.open()
         )
+
+    def _is_paced(self, progress: Progress) -> bool:
+        return progress.behind or progress.next_index < self._log.cached_from
+
+    def pace(self) -> None:
+        """To be called with each heartbeat."""
+        self._budget.pace(self._log.sizes.end)
 
     def _may_stream(self, progress: Progress) -> bool:
         return (
@@ -159,7 +166,13 @@ class Followers:
             if index < self._log.first_index:
                 return  # A late answer; the log has nothing to send behind it.
             progress.end_snapshot()
+        probed = progress.probing
         progress.accepted(index)
+        if probed or progress.behind:
+            lag_size_bytes = self._log.sizes.after(progress.match_index)
+            progress.behind = lag_size_bytes > (
+                limits.CATCH_UP_LAG_SIZE_BYTES_MAX if probed else limits.CATCH_UP_LAG_SIZE_BYTES_MIN
+            )
         if progress.match_index + 1 >= self._log.cached_from:
             progress.recovering = False
 
@@ -250,9 +263,9 @@ class Followers:
                 count_max=limits.BATCH_ENTRIES_MAX,
                 size_bytes_max=limits.BATCH_SIZE_BYTES_MAX,
             )
-            old = progress.next_index < self._log.cached_from
+            paced = self._is_paced(progress)
             self._append(peer_id, standing, records)
-            if old:
+            if paced:
                 self._budget.spend(sum(map(len, records)))
                 spent = True
             heartbeat = False

@@ -23,6 +23,15 @@ class LogSizes:
         """Bytes of all entries."""
         return self._end - self._offsets[0] if self._offsets else 0
 
+    @property
+    def end(self) -> int:
+        """Bytes of all entries that ever came, but for those that were truncated."""
+        return self._end
+
+    def after(self, index: int) -> int:
+        """Bytes of the entries behind `index`."""
+        return self.total - self.before(index + 1)
+
     def append(self, index: int, size_bytes: int) -> None:
         if not self._offsets or self._end - self._offsets[-1] >= _SEGMENT_SIZE_BYTES:
             self._starts.append(index)

@@ -34,6 +34,7 @@ class Progress:
     in_flight_size_bytes: int = 0
     stream: SnapshotStream | None = None
     recovering: bool = False
+    behind: bool = False
     heard_at: float = -math.inf
     added_at: float = -math.inf
 

@@ -253,6 +253,7 @@ class RaftRules(Elections):
         heartbeat = now > self._SyncObj__newAppendEntriesTime
         if heartbeat:
             self._SyncObj__newAppendEntriesTime = now + self._timing.heartbeat_s
+            self._followers.pace()
             self._followers.advance_snapshots(self._machine.applied_index, self._membership_at)
         retain_index = min(self._log.synced_index, self._followers.match_index_min(self._log.synced_index))
         self._retain_index = max(self._retain_index, retain_index)

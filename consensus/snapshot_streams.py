@@ -149,7 +149,7 @@ class SnapshotStreams:
                 chunk = InstallSnapshot(term, snapshot, stream.next_offset, zlib.crc32(data), data)
                 self._outbox.put(peer_id, chunk)
                 stream.next_offset += len(data)
-                self._budget.spend(len(data))
+                self._budget.spend_on_files(len(data))
         except SnapshotFailed as error:
             self._give_up(error)
         return stream.next_offset > first_offset
