@@ -144,7 +144,12 @@ class Node:
                 store, signing.checkpoints, self._on_fatal, rows_per_s=config.scrub_rows_per_s
             ),
             witnessing=Witnessing(
-                store, signing.checkpoints, witnesses, config.witness_interval_s, self._on_fatal
+                store,
+                signing.checkpoints,
+                witnesses,
+                config.witness_interval_s,
+                on_kept=signing.wake,
+                on_fatal=self._on_fatal,
             ),
             erasing=Erasing(store, replica, committer, stamps, self._on_fatal),
             disk_watch=DiskWatch(config.data_dir),

@@ -20,6 +20,19 @@ class LogKeyMissing(Exception):
     """The log's key was rotated, and this node's file does not hold the new one."""
 
 
+class Demand(NamedTuple):
+    """Who must have cosigned a checkpoint: so many replicas, and outside witnesses, by their keys' names."""
+
+    replicas: int
+    names: frozenset[str] = frozenset()
+
+    def __str__(self) -> str:
+        return " and ".join([f"{self.replicas} replicas", *sorted(self.names)])
+
+
+NO_DEMAND = Demand(0)
+
+
 class Tree(NamedTuple):
     """What a checkpoint states of a ledger: the root of its journal right after a seal."""
 
@@ -125,29 +138,29 @@ class Checkpoints:
                 f"ledger {ledger!r}: a checkpoint that is kept does not hold: {error}"
             ) from error
 
-    def cosigned(self, ledger: str, required: int, from_size: int) -> str | None:
-        """The newest checkpoint from `from_size` on that so many replicas have cosigned, if there is one.
+    def cosigned(self, ledger: str, demand: Demand, from_size: int) -> str | None:
+        """The newest checkpoint from `from_size` on that all those have cosigned, if there is one.
 
         Raises LedgerUnknown.
         """
         rows = self._store.checkpoints
         number = self._info(ledger).number
         for size, _ in reversed(rows.listed(number, from_size, limits.CHECKPOINTS_LIMIT_MAX)):
-            if self._replicas(number, size) >= required:
+            if self._fulfils(number, size, demand):
                 return self._with_cosignatures(number, size)
         return None
 
-    def cosigners(self, ledger: str, size: int) -> int:
-        """How many replicas have cosigned the checkpoint of `size`, as far as is known.
+    def fulfils(self, ledger: str, size: int, demand: Demand) -> bool:
+        """Whether the checkpoint of `size` has what is demanded, as far as is known. Raises LedgerUnknown."""
+        return self._fulfils(self._info(ledger).number, size, demand)
 
-        Raises LedgerUnknown.
-        """
-        return self._replicas(self._info(ledger).number, size)
-
-    def _replicas(self, number: int, size: int) -> int:
-        """Outside witnesses do not count: nobody asked for them."""
+    def _fulfils(self, number: int, size: int, demand: Demand) -> bool:
+        """Outside witnesses do not count as replicas."""
+        if demand == NO_DEMAND:
+            return True
         names = {each.name for each in self._store.checkpoints.cosignatures(number, size)}
-        return len(names & {key.name for keys in self._key_history().replicas.values() for key in keys})
+        replicas = {key.name for keys in self._key_history().replicas.values() for key in keys}
+        return len(names & replicas) >= demand.replicas and demand.names <= names
 
     def listed(self, ledger: str, from_size: int, limit: int) -> list[tuple[int, str]]:
         """(size, note with its cosignatures) of checkpoints kept here, smallest first."""

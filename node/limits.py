@@ -139,6 +139,9 @@ ERASURE_ASK_TIMEOUT_S = 2.0
 # --- scrub ------------------------------------------------------------------------------------
 
 WITNESS_INTERVAL_S = 60.0
+WITNESS_PAUSE_S = 0.02
+"""Between two rounds, however often somebody waits for a witness."""
+
 WITNESSED_SIZES_MAX = 10_000
 """Ledgers and witnesses of which it is remembered what was cosigned last."""
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from consensus.replica import Replica
 from node import limits
 from node.applied import AnnouncingMachine
-from node.checkpoints import Checkpoints
+from node.checkpoints import Checkpoints, Demand
 from node.committer import Committer
 from node.config import Config
 from node.cosigning import Cosigning
@@ -62,7 +62,7 @@ class Signing:
         self._changed: set[asyncio.Future[None]] = set()
         machine.on_applied(self._applied)
         replica.on_notice(self._notice)
-        self.cosigning.on_change(self._wake)
+        self.cosigning.on_change(self.wake)
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -79,12 +79,12 @@ class Signing:
         about_keys = self.publishing.alarm()
         return self.cosigning.contradictions.alarms() + ([about_keys] if about_keys else [])
 
-    async def cosigned(self, ledger: str, required: int, from_size: int) -> str | None:
-        """The newest checkpoint from `from_size` on with so many cosignatures, once there is one; None when
+    async def cosigned(self, ledger: str, demand: Demand, from_size: int) -> str | None:
+        """The newest checkpoint from `from_size` on with these cosignatures, once there is one; None when
         there is none in time. Raises LedgerUnknown."""
         try:
             async with asyncio.timeout(limits.COSIGNATURES_TIMEOUT_S):
-                while (note := self.checkpoints.cosigned(ledger, required, from_size)) is None:
+                while (note := self.checkpoints.cosigned(ledger, demand, from_size)) is None:
                     await self._next_change()
         except TimeoutError:
             return None
@@ -98,13 +98,15 @@ class Signing:
         finally:
             self._changed.discard(future)
 
-    async def cosigned_seal(self, ledger: str, sealed: Sealed, required: int, timeout_s: float) -> str | None:
-        """The checkpoint right after this very seal, once so many replicas have cosigned it; None when
-        they have not in time. Raises LedgerUnknown."""
+    async def cosigned_seal(
+        self, ledger: str, sealed: Sealed, demand: Demand, timeout_s: float
+    ) -> str | None:
+        """The checkpoint right after this very seal, once all those have cosigned it; None when they have not
+        in time. Raises LedgerUnknown."""
         note = self.checkpoints.of_seal(ledger, sealed)
         try:
             async with asyncio.timeout(timeout_s):
-                while self.checkpoints.cosigners(ledger, sealed.size) < required:
+                while not self.checkpoints.fulfils(ledger, sealed.size, demand):
                     await self._next_change()
                     note = self.checkpoints.of_seal(ledger, sealed)
         except TimeoutError:
@@ -119,7 +121,8 @@ class Signing:
         self.cosigning.take(peer_id, body)
         self._work.set()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """A cosignature was kept: whoever waits for some looks again."""
         for future in self._changed:
             if not future.done():
                 future.set_result(None)

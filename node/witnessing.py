@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -55,8 +56,14 @@ class Witnessing:
         checkpoints: Checkpoints,
         witnesses: Mapping[str, Witness],
         interval_s: float,
+        *,
+        on_kept: Callable[[], None],
         on_fatal: Callable[[BaseException], None],
     ) -> None:
+        """`on_kept()` is called whenever a cosignature was kept."""
+        self.names = frozenset(each.key.name for each in witnesses.values())
+        self._wanted = asyncio.Event()
+        self._on_kept = on_kept
         self._store = store
         self._on_fatal = on_fatal
         self._checkpoints = checkpoints
@@ -66,6 +73,11 @@ class Witnessing:
         # What a witness cosigned last, so that it need not say so first.
         self._sizes: dict[tuple[bytes, str], int] = {}
         self._refusing: set[str] = set()
+
+    def wanted(self, names: Collection[str]) -> None:
+        """Somebody waits for these witnesses: they are asked at once."""
+        if names:
+            self._wanted.set()
 
     def start(self) -> None:
         if self._witnesses:
@@ -82,9 +94,17 @@ class Witnessing:
                 while True:
                     # Ledger by ledger for each witness; one that hangs holds up the next round, nothing else.
                     await asyncio.gather(*(self._round(session, label) for label in self._witnesses))
-                    await asyncio.sleep(self._interval_s)
+                    await self._until_wanted()
         except Exception as error:
             self._on_fatal(error)
+
+    async def _until_wanted(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._interval_s):
+                await self._wanted.wait()
+        # What is sealed from here on has to be asked for again.
+        self._wanted.clear()
+        await asyncio.sleep(limits.WITNESS_PAUSE_S)
 
     async def _round(self, session: aiohttp.ClientSession, label: str) -> None:
         witness = self._witnesses[label]
@@ -137,4 +157,5 @@ class Witnessing:
                 if len(self._sizes) >= limits.WITNESSED_SIZES_MAX:
                     self._sizes.clear()
                 self._sizes[info.id, key.name] = size
+                self._on_kept()
                 return

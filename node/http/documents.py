@@ -15,11 +15,11 @@ from node.http import schemas
 from node.http.answers import answer, document_body, encode, listed_document, listed_revision
 from node.http.bodies import parse_document, read_body
 from node.http.failures import problem_of
-from node.http.parameters import NUMBER_MAX, Cosignatures, Limit, ReadQuery, Version, ViewQuery
+from node.http.parameters import NUMBER_MAX, Cosignatures, Limit, ReadQuery, Version, ViewQuery, Witnesses
 from node.http.preconditions import idempotency_key, matches_copy, request_digest
 from node.http.problems import Problem
 from node.http.proof_bodies import DocumentProof
-from node.http.proofs import Proved, Prover, cosigned
+from node.http.proofs import Proved, Prover, cosigned, demand_of
 from node.http.route import (
     IDEMPOTENCY_KEY,
     IF_MATCH,
@@ -50,6 +50,7 @@ class DocumentQuery(ViewQuery, kw_only=True, frozen=True):
     version: Version | UnsetType = UNSET
     proof: Proof = False
     cosignatures: Cosignatures = 0
+    witnesses: Witnesses = ""
 
 
 class ListQuery(ViewQuery, kw_only=True, frozen=True):
@@ -63,6 +64,7 @@ class ListQuery(ViewQuery, kw_only=True, frozen=True):
 class HistoryQuery(ReadQuery, kw_only=True, frozen=True):
     proof: Proof = False
     cosignatures: Cosignatures = 0
+    witnesses: Witnesses = ""
     after: Annotated[int, Meta(ge=0, le=NUMBER_MAX, description="`next` of the last page.")] | UnsetType = (
         UNSET
     )
@@ -160,7 +162,7 @@ async def _cosigned(
                 return proved, sealed
             await services.sealing.covering(ledger, prover.uncovered_seq)
 
-    return await cosigned(services, ledger, query.cosignatures, make)
+    return await cosigned(services, ledger, demand_of(services, query), make)
 
 
 def _problem(error: Exception) -> Problem:

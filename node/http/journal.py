@@ -13,12 +13,13 @@ from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
 from node import limits
+from node.checkpoints import NO_DEMAND
 from node.http import schemas
 from node.http.answers import answer, answer_struct, begin_stream, encode
-from node.http.parameters import NUMBER_MAX, Cosignatures, Query, ReadQuery, Size
+from node.http.parameters import NUMBER_MAX, Cosignatures, Query, ReadQuery, Size, Witnesses
 from node.http.problems import Problem
 from node.http.proof_bodies import BlockProof
-from node.http.proofs import Prover, cosigned
+from node.http.proofs import Prover, cosigned, demand_of, not_cosigned
 from node.http.route import JSON, NDJSON, TEXT, Answer, Call, Content, Route
 from node.http.services import Services
 from node.http.views import fresh, typed_query
@@ -33,6 +34,7 @@ _LEDGER = "/v1/ledgers/{ledger}"
 class BlockQuery(Query, kw_only=True, frozen=True):
     proof: Annotated[bool, Meta(description="Add a proof against a signed checkpoint.")] = False
     cosignatures: Cosignatures = 0
+    witnesses: Witnesses = ""
 
 
 class BlocksQuery(Query, kw_only=True, frozen=True, rename={"start": "from"}):
@@ -42,6 +44,7 @@ class BlocksQuery(Query, kw_only=True, frozen=True, rename={"start": "from"}):
 
 class CheckpointQuery(Query, kw_only=True, frozen=True):
     cosignatures: Cosignatures = 0
+    witnesses: Witnesses = ""
 
 
 class CheckpointsQuery(Query, kw_only=True, frozen=True):
@@ -102,7 +105,7 @@ async def get_block(services: Services, call: Call) -> web.Response:
             sealed = await services.sealing.covering(ledger, seq)
             return Prover(services, ledger, sealed).block(seq), sealed
 
-        proof, note = await cosigned(services, ledger, query.cosignatures, make)
+        proof, note = await cosigned(services, ledger, demand_of(services, query), make)
         encoded = encode(msgspec.structs.replace(proof, checkpoint=note))
         body = body[:-1] + b',"proof":' + encoded + b"}"
     return answer(body)
@@ -132,18 +135,15 @@ async def list_blocks(services: Services, call: Call) -> web.Response:
 
 async def get_checkpoint(services: Services, call: Call) -> web.Response:
     (ledger,) = call.names
-    required = typed_query(call, CheckpointQuery).cosignatures
+    demand = demand_of(services, typed_query(call, CheckpointQuery))
     await services.reads.strong()
     sealed = await services.sealing.covering(ledger, 0)
     note: str | None = services.checkpoints.of_seal(ledger, sealed)
-    if required:
-        note = await services.signing.cosigned(ledger, required, sealed.size)
+    if demand != NO_DEMAND:
+        services.witnessing.wanted(demand.names)
+        note = await services.signing.cosigned(ledger, demand, sealed.size)
     if note is None:
-        raise Problem(
-            "not-cosigned",
-            f"fewer than {required} replicas have cosigned a checkpoint of {sealed.size} blocks or more",
-            field="cosignatures",
-        )
+        raise not_cosigned(demand, sealed)
     return web.Response(text=note, content_type=TEXT)
 
 

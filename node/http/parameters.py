@@ -41,6 +41,14 @@ Cosignatures = Annotated[
         description="Wait, for a few seconds, until so many replicas have cosigned the checkpoint.",
     ),
 ]
+Witnesses = Annotated[
+    str,
+    Meta(
+        max_length=1024,
+        description="Names of keys, separated by commas, that must have cosigned it too: outside witnesses "
+        "that the nodes are set up to ask.",
+    ),
+]
 Time = Annotated[
     str,
     Meta(

@@ -11,10 +11,10 @@ from msgspec import UNSET, Meta, UnsetType
 from node.http import schemas
 from node.http.answers import answer, answer_struct, encode
 from node.http.journal import journal_with
-from node.http.parameters import NUMBER_MAX, Cosignatures, Query, Seq
+from node.http.parameters import NUMBER_MAX, Cosignatures, Query, Seq, Witnesses
 from node.http.problems import Problem
 from node.http.proof_bodies import DocumentProof
-from node.http.proofs import Prover, cosigned
+from node.http.proofs import Prover, cosigned, demand_of
 from node.http.route import JSON, Answer, Call, Content, Route
 from node.http.services import Services
 from node.http.views import typed_query
@@ -46,6 +46,7 @@ class StateQuery(Query, kw_only=True, frozen=True):
     table: schemas.Name
     key: schemas.Key
     cosignatures: Cosignatures = 0
+    witnesses: Witnesses = ""
 
 
 async def get_inclusion(services: Services, call: Call) -> web.Response:
@@ -89,7 +90,7 @@ async def get_state_proof(services: Services, call: Call) -> web.Response:
         sealed = await services.sealing.covering(ledger, size - 1)
         return Prover(services, ledger, sealed).current(query.table, query.key), sealed
 
-    proof, note = await cosigned(services, ledger, query.cosignatures, make)
+    proof, note = await cosigned(services, ledger, demand_of(services, query), make)
     encoded = encode(msgspec.structs.replace(proof, checkpoint=note))
     names = encode(query.table), encode(query.key)
     return answer(b'{"table":%b,"key":%b,"proof":%b}' % (*names, encoded))

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from binascii import b2a_base64
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET
 
 from node import limits
+from node.checkpoints import Demand
 from node.http.problems import Problem
 from node.http.proof_bodies import (
     BlockProof,
@@ -39,10 +40,41 @@ Proved = TypeVar("Proved")
 _MakesEntry = Callable[[str, str, str], Entry]
 
 
+class _Asks(Protocol):
+    """The query of whatever shows a checkpoint."""
+
+    @property
+    def cosignatures(self) -> int: ...
+
+    @property
+    def witnesses(self) -> str: ...
+
+
+def demand_of(services: Services, query: _Asks) -> Demand:
+    """Whose cosignatures a request asks for. Raises Problem for a witness that this node does not ask."""
+    names = frozenset(name for name in query.witnesses.split(",") if name)
+    unknown = names - services.witnessing.names
+    if unknown:
+        raise Problem(
+            "invalid-parameter",
+            f"this node has no witness {', '.join(sorted(unknown))} cosign its checkpoints (witnesses_file)",
+            field="witnesses",
+        )
+    return Demand(query.cosignatures, names)
+
+
+def not_cosigned(demand: Demand, sealed: Sealed) -> Problem:
+    return Problem(
+        "not-cosigned",
+        f"{demand} have not cosigned a checkpoint of {sealed.size} blocks or more",
+        field="cosignatures",
+    )
+
+
 async def cosigned(
-    services: Services, ledger: str, required: int, make: Callable[[], Awaitable[tuple[Proved, Sealed]]]
+    services: Services, ledger: str, demand: Demand, make: Callable[[], Awaitable[tuple[Proved, Sealed]]]
 ) -> tuple[Proved, str]:
-    """What `make` makes for its seal, and that seal's checkpoint with so many cosignatures.
+    """What `make` makes for its seal, and that seal's checkpoint with the cosignatures asked for.
 
     Replicas cosign the newest seal they have, so one that was soon followed by another may lack some for
     ever: then it is made again. Raises Problem not-cosigned, and what `make` raises.
@@ -52,15 +84,12 @@ async def cosigned(
     while True:
         made, sealed = await make()
         timeout_s = min(limits.PROOF_COSIGNATURES_TIMEOUT_S, until_s - loop.time())
-        note = await services.signing.cosigned_seal(ledger, sealed, required, max(timeout_s, 0.0))
+        services.witnessing.wanted(demand.names)
+        note = await services.signing.cosigned_seal(ledger, sealed, demand, max(timeout_s, 0.0))
         if note is not None:
             return made, note
         if loop.time() >= until_s:
-            raise Problem(
-                "not-cosigned",
-                f"fewer than {required} replicas have cosigned a checkpoint of {sealed.size} blocks or more",
-                field="cosignatures",
-            )
+            raise not_cosigned(demand, sealed)
 
 
 class Prover:

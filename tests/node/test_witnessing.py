@@ -12,8 +12,11 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from node.checkpoints import Demand
 from node.config import ConfigInvalid
 from node.witnessing import read_witnesses
+from stele.client import Client
+from stele.client import TrustPolicy as ClientPolicy
 from stele.format.cosignature import Cosigner
 from stele.verify.checkpoint import parse_checkpoint
 from stele.verify.note import VerifierKey
@@ -49,6 +52,14 @@ class Setting:
 
     def log_key(self) -> VerifierKey:
         return VerifierKey.parse(self.node.ask("GET", f"/v1/ledgers/{self.ledger}").json["verifier_key"])
+
+    def client_policy(self) -> str:
+        """The log, its only replica, and the witness."""
+        keys = self.node.ask("GET", "/v1/cluster/keys").json["replicas"][0]["verifier_keys"]
+        return (
+            f"log {self.log_key()}\nwitness n0 {keys[0]}\n{self.policy_file.read_text().splitlines()[0]}\n"
+            "group both all n0 w1\nquorum both\n"
+        )
 
     def checkpoint(self, required: int = 1) -> str:
         """The newest one that the node's own key has cosigned."""
@@ -94,6 +105,18 @@ async def test_a_witness_cosigns_what_grows_and_its_lines_are_kept_and_served(tm
         )
         later = parse_checkpoint(setting.checkpoint(), policy)
         assert later.size > first.size
+        # A client whose policy needs the witness waits for its word on the very newest seal.
+        trust = ClientPolicy.parse(setting.client_policy())
+        async with Client([setting.node.url], trust=trust) as client:
+            ledger = client.ledger(setting.ledger)
+            for n in range(3):
+                await ledger.put("cars", "c", {"n": n})
+                assert (await ledger.get("cars", "c")).data == {"n": n}
+            newest = await ledger.checkpoint()
+            assert NAME in newest.note
+    path = f"/v1/ledgers/{setting.ledger}/checkpoint?witnesses=witness.example/w2"
+    unknown = await asyncio.to_thread(setting.node.ask, "GET", path)
+    assert (unknown.slug, unknown.json["field"]) == ("invalid-parameter", "witnesses")
     # Kept, with the witness gone, and no replica: who waits for two of them waits in vain.
     kept = setting.node.ask("GET", f"/v1/ledgers/{setting.ledger}/checkpoints?from_size=0").json[
         "checkpoints"
@@ -101,9 +124,9 @@ async def test_a_witness_cosigns_what_grows_and_its_lines_are_kept_and_served(tm
     witnessed = [each["size"] for each in kept if NAME in each["note"]]
     assert {first.size, later.size} <= set(witnessed)
     found = setting.node.node.services.checkpoints
-    assert found.cosigned(setting.ledger, 1, later.size) is not None
-    assert found.cosigned(setting.ledger, 2, 0) is None
-    assert found.cosigners(setting.ledger, later.size) == 1
+    assert found.cosigned(setting.ledger, Demand(1), later.size) is not None
+    assert found.cosigned(setting.ledger, Demand(2), 0) is None
+    assert found.fulfils(setting.ledger, later.size, Demand(1, frozenset({NAME})))
     await asyncio.to_thread(setting.node.stop)
     assert fsck.check(tmp_path / "data").findings == []
 

@@ -146,3 +146,14 @@ def test_one_line_speaks_for_a_cluster() -> None:
     for origin in ("elsewhere/registry", "cluster", "cluster/", "/registry", ""):
         with pytest.raises(Unsigned):
             policy.for_origin(origin)
+
+
+def test_who_is_waited_for_satisfies_the_quorum_and_is_near() -> None:
+    """Replicas rather than outside witnesses, which are those with a URL, and no more than needed."""
+    for text in (TWO_LEVELS, f"log {VERIFIER}\nwitness w {X1}\nquorum w\n", f"log {VERIFIER}\nquorum none\n"):
+        policy = TrustPolicy.parse(text)
+        nearest = policy.nearest_signers()
+        assert len(nearest) == policy.least_signers()
+        policy.check_quorum([each.key for each in nearest])
+    outside = f"witness far {X1} https://far.example\nwitness near {X2}\ngroup one any far near\nquorum one\n"
+    assert [each.url for each in TrustPolicy.parse(f"log {VERIFIER}\n{outside}").nearest_signers()] == [None]

@@ -136,7 +136,9 @@ class Guard:
             self.verifier = ProofVerifier(self.policy, ledger_id, origin=self.origin)
         except VerificationError as error:
             raise NotTrusted(f"the server states no usable id of the ledger: {error}") from error
-        self.cosignatures = self.policy.least_signers()
+        signers = self.policy.nearest_signers()
+        self.cosignatures = sum(each.url is None for each in signers)
+        self._outside = ",".join(each.key.name for each in signers if each.url is not None)
         # Remembered notes fulfilled the policy of their time; for rollbacks only the log's word counts.
         self._log = Policy(self.policy.logs)
         self._memory = memory
@@ -162,8 +164,10 @@ class Guard:
         return {"proof": "true"} | self.wait_query()
 
     def wait_query(self) -> dict[str, str]:
-        """Query parameters that ask the server to wait until enough replicas have cosigned."""
-        return {"cosignatures": str(self.cosignatures)} if self.cosignatures else {}
+        """Query parameters that ask the server to wait until enough replicas, and the outside witnesses that
+        the policy needs, have cosigned."""
+        query = {"cosignatures": str(self.cosignatures)} if self.cosignatures else {}
+        return query | {"witnesses": self._outside} if self._outside else query
 
     def size_of(self, remembered: Remembered) -> int:
         """The size of a checkpoint that was remembered."""

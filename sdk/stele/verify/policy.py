@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -124,11 +124,20 @@ class TrustPolicy:
             raise Unsigned("cosignatures of the checkpoint", expected=self.demand(), found=", ".join(found))
 
     def least_signers(self) -> int:
-        """The fewest cosigners that can satisfy the quorum: what to ask a server to wait for."""
-        least = {NO_QUORUM: 0, **dict.fromkeys(self.witnesses, 1)}
+        """The fewest cosigners that can satisfy the quorum."""
+        return len(self.nearest_signers())
+
+    def nearest_signers(self) -> tuple[Witness, ...]:
+        """As few cosigners as can satisfy the quorum, replicas rather than outside witnesses (those with a
+        URL): what to ask a server to wait for."""
+        nearest: dict[str, tuple[str, ...]] = {NO_QUORUM: (), **{name: (name,) for name in self.witnesses}}
         for name, group in self.groups.items():
-            least[name] = sum(sorted(least[member] for member in group.members)[: group.required])
-        return least[self.quorum]
+            members = sorted((nearest[member] for member in group.members), key=self._distance)
+            nearest[name] = tuple(dict.fromkeys(each for one in members[: group.required] for each in one))
+        return tuple(self.witnesses[name] for name in nearest[self.quorum])
+
+    def _distance(self, names: Sequence[str]) -> tuple[int, int]:
+        return len(names), sum(self.witnesses[name].url is not None for name in names)
 
     def demand(self) -> str:
         """What the quorum asks for, in words."""
