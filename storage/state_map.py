@@ -59,11 +59,8 @@ class StateMap:
         """Rebuilds the tree: one pass over the buckets."""
         prefix = keys.of_ledger(b"S", self._number)
         start = len(prefix)
-        found: dict[int, bytes] = {}
-        for key, bucket in self._disk.scan(prefix, keys.end_of(prefix)):
-            found[int.from_bytes(key[start:], "big")] = _hash(bucket)
-        self._tree.stage(found)
-        self._tree.seal()
+        stored = self._disk.scan(prefix, keys.end_of(prefix))
+        self._tree.load((int.from_bytes(key[start:], "big"), _hash(bucket)) for key, bucket in stored)
 
     def stage(self, rows: Iterable[bytes], read: Callable[[bytes], bytes | None]) -> None:
         """Puts packed rows into their buckets, each instead of an older one of its key, for the next seal.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 from typing import Final
 
 from stele.format.limits import HASH_SIZE_BYTES
@@ -81,6 +82,18 @@ class StateTree:
         """Whether the node at depth 20 with this number has any, as of what was staged."""
         page = self._lowest.get(bucket >> _PAGE_BITS)
         return page is not None and page[_LEAVES[bucket & _PAGE_MASK]] != EMPTY[BUCKET_DEPTH_MIN]
+
+    def load(self, buckets: Iterable[tuple[int, bytes]]) -> None:
+        """Fill an empty tree with the hashes of nodes at depth 20, in the order of their numbers."""
+        for number, children in groupby(buckets, lambda each: each[0] >> _PAGE_BITS):
+            page = self._lowest[number] = bytearray(self._untouched)
+            for bucket, hashed in children:
+                page[_LEAVES[bucket & _PAGE_MASK]] = hashed
+            for level in range(_LEVELS - 1):
+                for group, node in zip(_GROUPS[level], _NODES[level + 1], strict=True):
+                    page[node] = _sha256(page[group]).digest()
+            self._changed[number] = _sha256(page[_OWN]).digest()
+        self.seal()
 
     def stage(self, buckets: Mapping[int, bytes]) -> None:
         """Set the hashes of nodes at depth 20 by their numbers, for the next seal."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -27,7 +27,7 @@ class Rows:
     def __init__(self) -> None:
         self.buckets: dict[bytes, bytes] = {}
         self.rows: dict[bytes, bytes] = {}
-        self.map = StateMap(self, 1)  # type: ignore[arg-type]  # a Disk of which only `get` is called
+        self.map = StateMap(self, 1)  # type: ignore[arg-type]  # a Disk of which only `get` and `scan` are called
 
     def get(self, key: bytes) -> bytes | None:
         return self.buckets.get(key)
@@ -37,6 +37,14 @@ class Rows:
         self.rows |= newest
         self.map.stage(newest.values(), self.get)
         self.map.seal(self.buckets.__setitem__)
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        yield from sorted((key, rows) for key, rows in self.buckets.items() if start <= key < end)
+
+    def loaded_again(self) -> StateMap:
+        again = StateMap(self, 1)  # type: ignore[arg-type]
+        again.load()
+        return again
 
     def proof(self, key_hash: bytes) -> dict[str, object]:
         return as_json(self.map.proof(key_hash))
@@ -96,6 +104,7 @@ def test_any_batches_make_the_root_of_the_definition(batches: list[list[bytes]],
     for batch in batches:
         rows.put(batch)
         assert rows.map.root == state_map.state_root(list(rows.rows.values()))
+        assert rows.loaded_again().root == rows.map.root
     for key_hash in [*list(rows.rows)[:10], *others]:
         assert verify_state(rows.proof(key_hash), key_hash, rows.map.root) == rows.expected(key_hash)
 
