@@ -104,8 +104,11 @@ class Mix:
     def loads(self) -> Iterator[list[tuple[str, dict[str, object]]]]:
         """The documents of one bulk load after the other."""
         for number in itertools.count():
+            # One round for all of it, as for everything that is one operation (chaos/rounds.py).
+            at = self._round()
             yield [
-                (self._key(f"load-{number}-{line}"), self._document()) for line in range(limits.LOAD_LINES)
+                (rounds.key_in(at, f"load-{number}-{line}"), self._document())
+                for line in range(limits.LOAD_LINES)
             ]
 
     def _register(self, client: Client) -> str:
@@ -158,18 +161,20 @@ class Mix:
         if opening.outcome == "ok" or opening.error == "condition-failed":
             self._opened = max(self._opened, number)
 
-    def _list(self, number: int) -> str:
-        return self._key(f"{_LIST}{number}-{self._generations[number]}")
+    def _list(self, at: int, number: int) -> str:
+        """The key of a list in round `at`."""
+        return rounds.key_in(at, f"{_LIST}{number}-{self._generations[number]}")
 
     async def _look_at_list(self, client: Client) -> None:
-        await client.get(self._list(self._rng.randrange(_LISTS)))
+        await client.get(self._list(self._round(), self._rng.randrange(_LISTS)))
 
     async def _append(self, client: Client) -> None:
         """A new element at the end of one list or of two, if they are still as they were read."""
         documents: dict[str, dict[str, object]] = {}
         versions: dict[str, int | None] = {}
+        at = self._round()
         for number in sorted(self._rng.sample(range(_LISTS), self._rng.randint(1, 2))):
-            shown = await client.get(self._list(number))
+            shown = await client.get(self._list(at, number))
             if shown.outcome != "ok":
                 return
             found = None if shown.data is None else shown.data[LIST]
