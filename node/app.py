@@ -213,6 +213,7 @@ class Node:
     async def _stop_running(self) -> None:
         """Nothing is answered, and nothing is written any more."""
         services = self.services
+        services.sealing.stop()
         if self._runner is not None:
             await self._runner.cleanup()
         await services.signing.stop()

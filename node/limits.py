@@ -54,6 +54,9 @@ MIN_SEQ_TIMEOUT_S = 5.0
 SEAL_INTERVAL_S = 1.0
 """The longest that a block stays unsealed while the cluster is well."""
 
+SEAL_AHEAD_PAUSE_S = 0.001
+"""How long the work ahead of a seal lets other things go first after an entry."""
+
 SEAL_TIMEOUT_S = 5.0
 """How long a request for a proof waits for a seal that covers what it asks about."""
 

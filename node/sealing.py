@@ -19,7 +19,7 @@ from node.stamps import Stamps
 from storage.commands import Command, Seal
 from storage.errors import NotSealed
 from storage.ledger_state import LedgerState
-from storage.limits import SEAL_DOCUMENTS_MAX
+from storage.limits import SEAL_DOCUMENTS_MAX, SEAL_SLICE_KEYS
 from storage.outcomes import Outcome
 from storage.rows import Sealed
 from storage.store import Store
@@ -62,6 +62,8 @@ class Sealing:
         self._loop = asyncio.get_running_loop()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._under_way: set[str] = set()
+        # Ledgers with enough keys to work ahead of their seals.
+        self._ahead: set[str] = set()
         # Sizes that somebody waits to see covered; at most one a ledger.
         self._wanted: dict[str, int] = {}
         self._stopped = interval_s == 0
@@ -117,11 +119,25 @@ class Sealing:
         """After every entry: the ledgers that it changed may need a seal."""
         if self._stopped:
             return
-        self._store.machine.work_ahead()
+        self._plan_ahead()
         if not self._leads():
             return
         for state in self._store.machine.changed:
             self._look(state)
+
+    def _plan_ahead(self) -> None:
+        """Every replica works ahead of the seals, leader or not, and lets acknowledgements and answers go
+        first: nobody waits for it."""
+        for state in self._store.machine.changed:
+            if len(state.unsealed) >= SEAL_SLICE_KEYS:
+                if not self._ahead:
+                    self._loop.call_later(limits.SEAL_AHEAD_PAUSE_S, self._work_ahead)
+                self._ahead.add(state.name)
+
+    def _work_ahead(self) -> None:
+        ledgers, self._ahead = self._ahead, set()
+        if not self._stopped:
+            self._store.machine.work_ahead(sorted(ledgers))
 
     def _look(self, state: LedgerState) -> None:
         """Propose a seal now, or later, or not at all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import msgspec
 
@@ -82,11 +83,13 @@ class LedgerMachine:
             forget_unsealed(state)
         return outcomes
 
-    def work_ahead(self, keys_min: int = limits.SEAL_SLICE_KEYS) -> None:
-        """After an entry: do what can be done by now for the next seals of the ledgers that it changed, so
-        that applying those takes little. Not needed, and without effect on what is applied."""
-        for state in self.changed:
-            work_ahead(state, self._disk, keys_min)
+    def work_ahead(self, ledgers: Iterable[str], keys_min: int = limits.SEAL_SLICE_KEYS) -> None:
+        """Between entries: do what can be done by now for the next seals of these ledgers, so that applying
+        those takes little. Not needed, and without effect on what is applied."""
+        for name in ledgers:
+            state = self.ledgers.get(name)
+            if state is not None:
+                work_ahead(state, self._disk, keys_min)
 
     def _apply_command(self, transition: Transition, command: Command, index: int) -> Outcome:
         if isinstance(command, CreateLedger):

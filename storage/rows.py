@@ -34,8 +34,8 @@ class Current(NamedTuple):
     leaf_hash: bytes
 
 
-def encode_current(version: int, seq: int, leaf_index: int, op: int, leaf_hash: bytes) -> bytes:
-    return _CURRENT.pack(version, seq, leaf_index, op, leaf_hash)
+encode_current = _CURRENT.pack
+"""The row of a `Current`, whose members it takes in order."""
 
 
 def decode_current(row: bytes) -> Current:

@@ -19,6 +19,7 @@ from storage.outcomes import Committed, Refused
 from storage.transition import Transition
 
 _PUT = rows.OP_NUMBERS["put"]
+_sha256 = hashlib.sha256
 
 
 def transact(state: LedgerState, transition: Transition, command: Transact) -> Committed | Refused:
@@ -244,17 +245,18 @@ def _write_revision(
     else:
         version, prev_seq = rows.current_version_and_seq(previous)
         version += 1
-    salt, payload = operation.salt, operation.payload
-    commitment = hashlib.sha256(salt + payload).hexdigest()
-    leaf = leaf_bytes(table.id, operation.key, version, operation.op, prev_seq, commitment)
-    hashed = leaf_hash(leaf)
-    op = rows.OP_NUMBERS[operation.op]
-    current_row = rows.encode_current(version, seq, index, op, hashed)
-    transition.set_current(current_key, current_row)
+    op, salt, payload = operation.op, operation.salt, operation.payload
+    commitment = _sha256(salt + payload).hexdigest()
+    leaf = leaf_bytes(table.id, operation.key, version, op, prev_seq, commitment)
+    hashed = _sha256(b"\0" + leaf).digest()
+    number = rows.OP_NUMBERS[op]
+    current_row = rows.encode_current(version, seq, index, number, hashed)
     state.unsealed[table.key_hash_prefix + encoded_key] = current_row
-    transition.set_revision(
+    transition.revise(
+        current_key,
+        current_row,
         table.revisions_prefix + encoded_key + b"\0" + keys.revision_suffix(seq, index),
-        rows.encode_revision(version, index, op, at, prev_seq, tx, salt, payload),
+        rows.encode_revision(version, index, number, at, prev_seq, tx, salt, payload),
     )
     return version, leaf, hashed
 

@@ -67,9 +67,12 @@ class Transition:
         row = self._written_current.get(key)
         return self.disk.get(key) if row is None else row
 
-    def set_current(self, key: bytes, row: bytes) -> None:
-        self._written_current[key] = row
-        self.put(key, row)
+    def revise(self, current_key: bytes, current: bytes, revision_key: bytes, revision: bytes) -> None:
+        """Puts the rows of a document's next revision."""
+        self._written_current[current_key] = current
+        self._written_revisions[revision_key] = revision
+        self.put(current_key, current)
+        self.put(revision_key, revision)
 
     def written_current(self, prefix: bytes) -> list[rows.Current]:
         """Current rows under `prefix` that this step wrote."""

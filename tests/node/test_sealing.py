@@ -18,6 +18,7 @@ from stele.verify.checkpoint import parse_checkpoint_text
 from stele.verify.note import split_note
 from storage.commands import Command, Seal, decode_group, encode_command, join_group
 from storage.errors import NotSealed
+from storage.limits import SEAL_SLICE_KEYS
 from storage.outcomes import Committed, Outcome, Refused
 from tests.node.served import ServedNode
 from tests.storage.driver import LEDGER, Driver
@@ -98,6 +99,21 @@ async def test_many_changed_keys_are_sealed_at_once(driver: Driver, monkeypatch:
     assert leader.submitted == []
     leader.write(*(f"l{n}" for n in range(5)))
     assert len(leader.submitted) == 1
+
+
+@pytest.mark.parametrize("leads", [True, False])
+async def test_every_replica_works_ahead_of_the_seal(driver: Driver, leads: bool) -> None:
+    leader = Leader(driver, interval_s=3600)
+    leader.leads = leads
+    state = driver.store.machine.ledgers[LEDGER]
+    leader.write(*(f"k{n}" for n in range(SEAL_SLICE_KEYS)))
+    assert (state.map.staged, state.unsealed_keys) == (0, SEAL_SLICE_KEYS)
+    await until(lambda: state.map.staged)
+    assert (state.map.staged, len(state.unsealed)) == (SEAL_SLICE_KEYS, 0)
+    leader.write(*(f"l{n}" for n in range(SEAL_SLICE_KEYS)))
+    leader.sealing.stop()
+    await asyncio.sleep(0.01)
+    assert len(state.unsealed) == SEAL_SLICE_KEYS
 
 
 async def test_who_asks_for_a_proof_waits_for_no_timer(driver: Driver) -> None:

@@ -149,7 +149,7 @@ def test_seals_worked_on_ahead_are_as_any_other(
     shown: list[StateRow | None] = []
     for n in range(40):
         write(driver, f"k{n % 7}", f"x{n}", "hot")
-        driver.store.machine.work_ahead(slice_keys)
+        driver.store.machine.work_ahead([LEDGER], slice_keys)
         if shown:
             assert [proven(driver, "cars", key) for key in ("hot", "k0", f"x{n}")] == [*shown, None]
         state = driver.store.machine.ledgers[LEDGER]
@@ -175,7 +175,7 @@ def test_more_unsealed_keys_than_are_kept(driver: Driver, monkeypatch: pytest.Mo
     before = proven(driver, "cars", "a")
     for n in range(20):
         write(driver, f"k{n % 7}", f"x{n}", "a")
-        driver.store.machine.work_ahead(2)
+        driver.store.machine.work_ahead([LEDGER], 2)
         assert driver.store.machine.ledgers[LEDGER].unsealed_keys <= 3 + 4 + 3
         assert proven(driver, "cars", "a") == before
     expected = root_by_definition(driver)
