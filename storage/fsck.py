@@ -22,7 +22,7 @@ from storage.findings import Finding, FsckReport, Progress
 from storage.fsck_journal import check_journal
 from storage.fsck_records import check_records
 from storage.fsck_revisions import check_revisions
-from storage.store import STORE_FORMAT
+from storage.store import STORE_FORMAT, other_format
 
 __all__ = ["CheckLog", "Finding", "FsckReport", "Progress", "check", "is_store"]
 
@@ -54,6 +54,10 @@ def check(path: Path, progress: Progress | None = None, check_log: CheckLog | No
             report.add("store", str(error))
             return report
         try:
+            stored_format = engine.get(keys.FORMAT)
+            if stored_format != STORE_FORMAT:
+                report.add("store format", other_format(stored_format))
+                return report
             _check_store(engine, report, progress or _silent)
             fault = None if check_log is None else check_log(engine.raft_rows)
             if fault is not None:
@@ -84,7 +88,6 @@ def _silent(_what: str, _done: int, _total: int) -> None:
 
 
 def _check_store(engine: Engine, report: FsckReport, progress: Progress) -> None:
-    report.compare("store format", engine.get(keys.FORMAT), STORE_FORMAT)
     numbers: set[int] = set()
     for key, value in engine.scan(keys.LEDGERS, keys.end_of(keys.LEDGERS)):
         name = key[len(keys.LEDGERS) :].decode(errors="replace")

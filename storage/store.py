@@ -25,7 +25,18 @@ from storage.outcomes import Committed, Refused
 from storage.rows import Sealed
 from storage.view import View
 
-STORE_FORMAT = b"stele-store-2"
+STORE_FORMAT = b"stele-store-3"
+"""Of all rows, the Raft log's too. It changes with any of them, so that a store of another version is called
+that, and not damaged."""
+
+
+def other_format(stored: bytes | None) -> str:
+    """What to say of a store whose format row is not STORE_FORMAT."""
+    found = "nothing" if stored is None else repr(stored[:64].decode(errors="replace"))
+    return (
+        f"its format is {found} and this version of Stele reads {STORE_FORMAT.decode()!r}; "
+        "use the version that wrote it"
+    )
 
 
 class LedgerInfo(NamedTuple):
@@ -96,9 +107,7 @@ class Store:
                 batch.put(keys.FORMAT, STORE_FORMAT)
                 engine.write(batch, sync=True)
             elif stored_format != STORE_FORMAT:
-                raise FormatUnknown(
-                    f"{path} has format {stored_format!r}; this version reads {STORE_FORMAT!r}"
-                )
+                raise FormatUnknown(f"{path} was written by another version: {other_format(stored_format)}")
             return cls(engine, lock)
         except BaseException:
             engine.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import directory
+from storage import directory, fsck
 from storage.engine import Batch, Engine
 from storage.errors import FormatUnknown, StorageFailed, StoreInUse
 from storage.store import Store
@@ -96,5 +96,7 @@ def test_a_data_directory_has_one_owner_and_one_format(tmp_path: Path) -> None:
     batch.put(b"Mformat", b"stele-store-9")
     engine.write(batch)
     engine.close()
-    with pytest.raises(FormatUnknown, match="stele-store-9"):
+    with pytest.raises(FormatUnknown, match="written by another version: its format is 'stele-store-9'"):
         Store.open(path)
+    (finding,) = fsck.check(path).findings
+    assert (finding.where, "stele-store-9" in finding.what) == ("store format", True)
