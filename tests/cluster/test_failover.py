@@ -18,6 +18,7 @@ from tests.cluster.workload import LEDGER, TABLE, Told, prepare, settle, writer
 TIMEOUT = aiohttp.ClientTimeout(total=5)
 FAILOVER_S_MAX = 10.0
 """Generous, because tests share their machine; what is measured is printed."""
+TRANSFER_S_MEDIAN_MAX = 0.2
 
 
 async def fail_over(
@@ -64,6 +65,29 @@ async def test_writes_go_on_soon_after_the_leader_is_killed(cluster: Cluster) ->
 @pytest.mark.timeout(300)
 async def test_writes_go_on_soon_after_each_of_twenty_kills(cluster: Cluster) -> None:
     assert max(await failovers(cluster, 20)) < FAILOVER_S_MAX
+
+
+@pytest.mark.slow
+async def test_writes_go_on_soon_after_each_of_twenty_planned_transfers(cluster: Cluster) -> None:
+    took: list[float] = []
+    async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
+        await prepare(session, cluster)
+        told, stopped = Told(), asyncio.Event()
+        load = asyncio.create_task(writer(session, cluster, "load", told, stopped))
+        await settle(session, cluster, "first", {}, b"{}", told)
+        for number in range(20):
+            await converged(session, cluster, LEDGER)
+            leader = await leader_of(session, cluster)
+            before = time.monotonic()
+            async with session.post(f"{leader.http}/v1/cluster/transfer", json={}) as answer:
+                assert answer.status == 200, await answer.text()
+            status, _ = await settle(session, cluster, f"after-transfer-{number}", {}, b"{}", told)
+            took.append(time.monotonic() - before)
+            assert status == 201
+        stopped.set()
+        await load
+    print(f"transfer: median {1e3 * statistics.median(took):.0f} ms, worst {1e3 * max(took):.0f} ms of 20")
+    assert statistics.median(took) < TRANSFER_S_MEDIAN_MAX
 
 
 async def test_an_idempotency_key_has_one_answer_through_a_leader_change(cluster: Cluster) -> None:

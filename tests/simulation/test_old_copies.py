@@ -14,7 +14,7 @@ from chaos.simulation.world import World
 from consensus.config import CatchUp
 from tests.simulation.test_returns import MILD
 
-SEEDS = 10
+SEEDS = 4
 QUICK = replace(MILD, loss=0.0, request_interval_s=0.02, writers=4)
 
 
