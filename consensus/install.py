@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from consensus import membership_history, record
 from consensus.errors import InvariantBroken, LogCorrupt
-from consensus.log import OWN_ROWS, bounds_row, entry_key, membership_row
+from consensus.log_rows import OWN_ROWS, bounds_row, entry_key, membership_row
 from consensus.log_store import LogStore
 from consensus.membership import MembershipInvalid
 from consensus.record import RecordCorrupt
@@ -27,6 +27,7 @@ def replace_log(received: LogStore, own: LogStore, snapshot: Snapshot) -> None:
     entry = _last_entry(received, snapshot)
     bounds = bounds_row(snapshot.index, snapshot.index, snapshot.term)
     received.write([entry, bounds, *_membership_of(snapshot), *kept], [_EVERYTHING])
+    received.sync()
 
 
 def _membership_of(snapshot: Snapshot) -> list[tuple[bytes, bytes]]:

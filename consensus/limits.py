@@ -21,6 +21,14 @@ PROPOSALS_OUTSTANDING_SIZE_BYTES_MAX = 64 << 20
 READS_WAITING_MAX = 65_536
 """Read barriers waiting for a confirmation round."""
 
+SYNCED_AT_ONCE_SIZE_BYTES_MAX = 4 << 10
+"""A write to the log of this size is synced at once. Beyond it there is load, and the loop has other things
+to do than to wait for the disk."""
+
+MESSAGES_WAITING_MAX = 4_096
+MESSAGES_WAITING_SIZE_BYTES_MAX = 64 << 20
+"""Messages that came while the disk was at work; beyond these they are dropped, which Raft tolerates."""
+
 APPLY_ENTRIES_PER_TICK_MAX = 1_024
 APPLY_SIZE_BYTES_PER_TICK_MAX = 8 << 20
 """Applied in one go before the node looks at its messages again, so that a replay does not stall it."""

@@ -1,77 +1,23 @@
 """The Raft log on disk: entries, current term and vote, and which server this disk makes of its node.
 
-What is staged is lost in a crash until `sync` has returned; the core sends nothing that depends on it before
-(Raft thesis section 3.8: term, vote and log are on stable storage before a message is answered).
-
-Rows, integers big-endian:
-
-    e | index (8) | term (8)   ->  record (record.py)
-    b                          ->  bounds: crc32, format, first index, last index, term of the last entry
-    h                          ->  hard state: crc32, current term, who was voted for (empty: nobody)
-    m                          ->  crc32, index (8), the membership as of the log's first entry and the entry
-                                   that brought it; none as long as no membership entry was deleted
-    i                          ->  crc32, which server this disk makes of its node (identity.py)
-
-An entry's (index, term) stands in its key, in its checksummed record and, for the last one, in the bounds.
-A batch that did not reach the disk changes none of the three. So whatever disagrees is rot, and rot is
-reported by index and never cut off: what is behind it may have been acknowledged.
+What is staged or only written is lost in a crash until it is synced; the core sends nothing that depends
+on it before (Raft thesis section 3.8: term, vote and log are on stable storage before a message is answered).
 """
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Iterator
 
-from consensus import limits, membership, membership_history, record
+from consensus import limits, log_rows, membership, membership_history, record
 from consensus.errors import InvariantBroken, LogCorrupt
 from consensus.identity import IDENTITY_KEY, Identity
+from consensus.log_rows import entry_key
 from consensus.log_sizes import LogSizes
 from consensus.log_store import LogStore
 from consensus.membership import MembershipInvalid
 from consensus.membership_history import MembershipEntry, MembershipHistory
-from consensus.record import Kind, RecordCorrupt
+from consensus.record import Kind
 from consensus.term_runs import TermRuns
-
-FORMAT = 1
-_ENTRY = b"e"
-_ENTRIES_END = b"f"
-_BOUNDS_KEY = b"b"
-_HARD_STATE_KEY = b"h"
-_MEMBERSHIP_KEY = b"m"
-OWN_ROWS = (_HARD_STATE_KEY, IDENTITY_KEY)
-"""Keys of the rows that say who a node is and what it has promised, whatever its log is."""
-
-_POSITION = struct.Struct(">QQ")
-_BOUNDS = struct.Struct(">BQQQ")
-_TERM = struct.Struct(">Q")
-_CHECKSUM_SIZE_BYTES = 4
-
-
-def membership_row(entry: MembershipEntry) -> tuple[bytes, bytes]:
-    """The row of the membership as of a log's beginning, as (key, value)."""
-    return _MEMBERSHIP_KEY, _sealed(membership_history.encode(entry))
-
-
-def entry_key(index: int, term: int = 0) -> bytes:
-    """Key of an entry; with term 0, the smallest key an entry at `index` can have."""
-    return _ENTRY + _POSITION.pack(index, term)
-
-
-def _sealed(body: bytes) -> bytes:
-    return zlib.crc32(body).to_bytes(_CHECKSUM_SIZE_BYTES, "big") + body
-
-
-def bounds_row(first: int, last: int, last_term: int) -> tuple[bytes, bytes]:
-    """The row of a log's bounds, as (key, value)."""
-    return _BOUNDS_KEY, _sealed(_BOUNDS.pack(FORMAT, first, last, last_term))
-
-
-def _unsealed(row: bytes, what: str) -> bytes:
-    body = row[_CHECKSUM_SIZE_BYTES:]
-    if zlib.crc32(body).to_bytes(_CHECKSUM_SIZE_BYTES, "big") != row[:_CHECKSUM_SIZE_BYTES]:
-        raise LogCorrupt(f"the checksum of the log's {what} is wrong")
-    return body
 
 
 class DurableLog:
@@ -94,7 +40,9 @@ class DurableLog:
         self._deleted_from: int | None = None
         self._hard_state: tuple[int, str | None] = (0, None)
         self._hard_state_staged = False
-        self._failed = False
+        self._unsettled = False
+        self._written_index = 0
+        self.written_size_bytes = 0
         self._load()
 
     @property
@@ -132,6 +80,15 @@ class DurableLog:
     @property
     def hard_state_staged(self) -> bool:
         return self._hard_state_staged
+
+    @property
+    def _bounds_staged(self) -> bool:
+        return self.entries_staged or self._truncated_from is not None or self._deleted_from is not None
+
+    @property
+    def staged(self) -> bool:
+        """Whether there is anything to write."""
+        return self._bounds_staged or self._hard_state_staged or self.identity.staged
 
     @property
     def current_term(self) -> int:
@@ -185,26 +142,11 @@ class DurableLog:
     def _read_disk(self, first: int, end: int) -> Iterator[bytes]:
         expected = first
         for key, each in self._store.scan(entry_key(first), entry_key(end)):
-            self._check_row(key, each, expected, self._terms.term_at(expected))
+            log_rows.check_entry(key, each, expected, self._terms.term_at(expected))
             yield each
             expected += 1
         if expected < end:
             raise LogCorrupt(f"entry {expected} is missing", expected)
-
-    @staticmethod
-    def _check_row(key: bytes, row: bytes, index: int, term: int | None) -> int:
-        """Checks that a row is the entry at `index` (of `term`, when given); returns its term."""
-        try:
-            header = record.check(row)
-        except RecordCorrupt as error:
-            raise LogCorrupt(f"entry {index} is corrupt: {error}", index) from error
-        if len(key) != len(_ENTRY) + _POSITION.size or _POSITION.unpack_from(key, 1) != header[:2]:
-            raise LogCorrupt(f"entry {index} does not lie under its own key", index)
-        if header.entry_index != index:
-            raise LogCorrupt(f"entry {index} is missing; the next one is {header.entry_index}", index)
-        if term is not None and header.entry_term != term:
-            raise LogCorrupt(f"entry {index} is of term {header.entry_term}, expected {term}", index)
-        return header.entry_term
 
     def append(self, index: int, term: int, record_bytes: bytes) -> None:
         """Stages a checked record behind the last entry."""
@@ -263,46 +205,66 @@ class DurableLog:
             self._hard_state = (term, voted_for)
             self._hard_state_staged = True
 
-    def sync(self) -> bool:
-        """Puts everything staged on disk in one batch; False when there was nothing.
+    def write(self) -> bool:
+        """Hands everything staged to the store in one batch; False when there was nothing.
+
+        It is on disk, and counts as such, after `sync_written` only. Nothing else may be written before: a
+        log has one batch on its way. What is staged meanwhile waits for the next.
+        """
+        if self._unsettled:
+            raise InvariantBroken("the log failed before, or its last batch is not on disk yet")
+        if not self.staged:
+            return False
+        puts: list[tuple[bytes, bytes]] = []
+        if self._bounds_staged:
+            term_at = self._terms.term_at
+            for index in range(self._synced_index + 1, self.last_index + 1):
+                puts.append((entry_key(index, term_at(index) or 0), self._cache[index]))
+            puts.append(log_rows.bounds_row(self.first_index, self.last_index, self.last_term))
+            base = self.memberships.at(self.first_index) if self._deleted_from is not None else None
+            if base is not None:
+                puts.append(log_rows.membership_row(base))
+        if self._hard_state_staged:
+            puts.append(log_rows.hard_state_row(*self._hard_state))
+        if self.identity.staged:
+            puts.append((IDENTITY_KEY, log_rows.sealed(self.identity.body())))
+        self._unsettled = True
+        self._store.write(puts, self._staged_deletions())
+        self._written_index = self.last_index
+        self.written_size_bytes = sum(len(row) for _, row in puts)
+        self._truncated_from = self._deleted_from = None
+        self._hard_state_staged = self.identity.staged = False
+        return True
+
+    def sync_written(self) -> bool:
+        """Returns once what was written is on disk; False when there was nothing, or the driver had the store
+        synced and told so (`synced`).
 
         Whatever the store raises is final: after a failed sync nobody knows what is on disk, and a second
         try may report success for pages the kernel has already dropped. So every later call raises.
         """
-        if self._failed:
-            raise InvariantBroken("the log failed before; its node must stop")
-        bounds_staged = (
-            self.entries_staged or self._truncated_from is not None or self._deleted_from is not None
-        )
-        if not bounds_staged and not self._hard_state_staged and not self.identity.staged:
+        if not self.written_size_bytes:
             return False
-        puts: list[tuple[bytes, bytes]] = []
-        if bounds_staged:
-            term_at = self._terms.term_at
-            for index in range(self._synced_index + 1, self.last_index + 1):
-                puts.append((entry_key(index, term_at(index) or 0), self._cache[index]))
-            puts.append(bounds_row(self.first_index, self.last_index, self.last_term))
-            base = self.memberships.at(self.first_index) if self._deleted_from is not None else None
-            if base is not None:
-                puts.append(membership_row(base))
-        if self._hard_state_staged:
-            term, voted_for = self._hard_state
-            puts.append((_HARD_STATE_KEY, _sealed(_TERM.pack(term) + (voted_for or "").encode())))
-        if self.identity.staged:
-            puts.append((IDENTITY_KEY, _sealed(self.identity.body())))
-        self._failed = True
-        self._store.write(puts, self._staged_deletions())
-        self._failed = False
-        self._synced_index = self.last_index
-        self._truncated_from = self._deleted_from = None
-        self._hard_state_staged = self.identity.staged = False
-        self._evict()
+        self._store.sync()
+        self.synced()
         return True
+
+    def synced(self) -> None:
+        """What was written is on disk: the store was synced after it."""
+        self._synced_index = self._written_index
+        self.written_size_bytes = 0
+        self._unsettled = False
+        self._evict()
+
+    def sync(self) -> bool:
+        """Puts everything staged on disk; False when there was nothing."""
+        self.write()
+        return self.sync_written()
 
     def _staged_deletions(self) -> list[tuple[bytes, bytes]]:
         ranges: list[tuple[bytes, bytes]] = []
         if self._truncated_from is not None:
-            ranges.append((entry_key(self._truncated_from), _ENTRIES_END))
+            ranges.append((entry_key(self._truncated_from), log_rows.ENTRIES_END))
         if self._deleted_from is not None:
             ranges.append((entry_key(self._deleted_from), entry_key(self.first_index)))
         return ranges
@@ -317,23 +279,20 @@ class DurableLog:
             self._cache_first += 1
 
     def _load(self) -> None:
-        bounds_row = self._store.get(_BOUNDS_KEY)
-        hard_state_row = self._store.get(_HARD_STATE_KEY)
-        rows = self._store.scan(_ENTRY, _ENTRIES_END)
-        others = [self._store.get(key) for key in (_MEMBERSHIP_KEY, IDENTITY_KEY)]
-        if bounds_row is None:
+        bounds = self._store.get(log_rows.BOUNDS_KEY)
+        hard_state = self._store.get(log_rows.HARD_STATE_KEY)
+        rows = self._store.scan(log_rows.ENTRIES, log_rows.ENTRIES_END)
+        others = [self._store.get(key) for key in (log_rows.MEMBERSHIP_KEY, IDENTITY_KEY)]
+        if bounds is None:
             stray = next(rows, None)
-            if stray is not None or any(each is not None for each in (hard_state_row, *others)):
+            if stray is not None or any(each is not None for each in (hard_state, *others)):
                 raise LogCorrupt("the log's bounds are missing, but not the rest of it")
             return
-        body = _unsealed(bounds_row, "bounds")
-        if len(body) != _BOUNDS.size or body[0] != FORMAT:
-            raise LogCorrupt("the log's bounds are of a format this version does not know")
-        _, first, last, last_term = _BOUNDS.unpack(body)
+        first, last, last_term = log_rows.decode_bounds(bounds)
         self._load_identity(first, *others)
         self._load_entries(rows, first, last, last_term)
-        if hard_state_row is not None:
-            self._load_hard_state(_unsealed(hard_state_row, "hard state"))
+        if hard_state is not None:
+            self._load_hard_state(hard_state)
         if self.current_term < self.last_term:
             raise LogCorrupt(f"the log's last term {self.last_term} is above its current term")
 
@@ -341,14 +300,14 @@ class DurableLog:
         """The membership as of the log's beginning, and whose log it is."""
         if base_row is not None:
             try:
-                base = membership_history.decode(_unsealed(base_row, "membership"))
+                base = membership_history.decode(log_rows.unsealed(base_row, "membership"))
             except MembershipInvalid as error:
                 raise LogCorrupt(f"as of its beginning, the log has {error}") from error
             if base.index > first:
                 raise LogCorrupt(f"the membership as of entry {first} is that of entry {base.index}")
             self.memberships.append(base)
         if identity_row is not None:
-            self.identity.load(_unsealed(identity_row, "incarnation"))
+            self.identity.load(log_rows.unsealed(identity_row, "incarnation"))
 
     def _load_entries(
         self, rows: Iterator[tuple[bytes, bytes]], first: int, last: int, last_term: int
@@ -360,7 +319,7 @@ class DurableLog:
             if index > last:
                 raise LogCorrupt(f"entry {index} lies behind the last one, {last}", index)
             try:
-                self.append(index, self._check_row(key, row, index, None), row)
+                self.append(index, log_rows.check_entry(key, row, index, None), row)
             except ValueError as error:
                 raise LogCorrupt(f"entry {index}: {error}", index) from error
             self._synced_index = index
@@ -370,11 +329,5 @@ class DurableLog:
         if self.last_term != last_term:
             raise LogCorrupt(f"the last entry {last} is of term {self.last_term}, expected {last_term}", last)
 
-    def _load_hard_state(self, body: bytes) -> None:
-        if len(body) < _TERM.size:
-            raise LogCorrupt("the log's hard state is too short")
-        try:
-            voted_for = body[_TERM.size :].decode() or None
-        except UnicodeDecodeError as error:
-            raise LogCorrupt("the log's hard state names nobody") from error
-        self._hard_state = (_TERM.unpack_from(body)[0], voted_for)
+    def _load_hard_state(self, row: bytes) -> None:
+        self._hard_state = log_rows.decode_hard_state(row)

@@ -14,8 +14,17 @@ class LogStore(Protocol):
     ) -> None:
         """One atomic batch: the ranges [start, end) are deleted first, then the rows are put.
 
-        On disk when it returns, and with it everything the state machine applied before. An exception
-        means that nothing is known about the batch; the node stops.
+        On disk after the next `sync`. An exception means that nothing is known about the batch; the node
+        stops.
+        """
+        ...
+
+    def sync(self) -> None:
+        """On disk is, when it returns, everything written before the call, and everything that the state
+        machine applied before the last `write`.
+
+        May run on a thread of its own, beside reads and writes of the node's. An exception means that nothing
+        is known about what was written; the node stops.
         """
         ...
 

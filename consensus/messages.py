@@ -197,6 +197,18 @@ _greeting_decoder: msgspec.msgpack.Decoder[Greeting] = msgspec.msgpack.Decoder(G
 encode = _encoder.encode
 
 
+_MESSAGE_SIZE_BYTES = 256
+
+
+def size_of(message: Message) -> int:
+    """About how much memory a message takes, in bytes."""
+    if isinstance(message, Append):
+        return _MESSAGE_SIZE_BYTES + sum(map(len, message.entries))
+    if isinstance(message, InstallSnapshot):
+        return _MESSAGE_SIZE_BYTES + len(message.data)
+    return _MESSAGE_SIZE_BYTES
+
+
 def decode_message(body: bytes | memoryview) -> Message:
     """A message of Raft. Raises MalformedMessage."""
     try:

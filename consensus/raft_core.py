@@ -211,22 +211,32 @@ class RaftCore(MembershipChanges):
             raise MalformedMessage(f"it keeps {message.offset} bytes, more than the snapshot has")
 
     def settle(self) -> Iterator[Outgoing]:
-        """Stores what came in, then moves on; yields, in three steps, what may be sent from then on.
+        """Stores what came in, then moves on; yields, in two or three steps, what may be sent from then on.
 
         Whoever drives the core sends each step before it asks for the next, and asks for all of them.
 
-        1. A leader's new entries, while its own disk is still to get them (thesis section 10.2.1): sending
-           promises nothing. It counts itself towards the quorum in step 3, after its own sync (F7).
+        1. When there is something to store: a leader's new entries, while its own disk is still to get them
+           (thesis section 10.2.1): sending promises nothing. It counts itself towards the quorum in step 3,
+           after its own sync (F7).
         2. Answers, once the term, vote and entries behind them are on disk (section 3.8). They do not wait
            for entries to be applied, so that a follower that is busy applying still acknowledges.
         3. What the tick brings: elections, commits, applied entries, and messages about them.
+
+        In step 1 the driver may let the disk work on a thread: when there are `written_size_bytes`, it syncs
+        the log store, calls `synced` and asks for step 2. Meanwhile it may propose and read, but messages
+        wait: what they change could not be told from what is on its way to the disk.
         """
         self._check_running()
         try:
+            ahead: Outgoing = []
             if self.leads and self._log.entries_staged and not self._log.hard_state_staged:
                 self._SyncObj__sendAppendEntries()
-                yield self._outbox.take()
-            self._log.sync()
+                ahead = self._outbox.take()
+            if self._log.write():
+                yield ahead
+                self._log.sync_written()
+                if self._stopped:
+                    return
             yield self._outbox.take()
             self._excuse_stall()
             self._tick()
@@ -235,11 +245,27 @@ class RaftCore(MembershipChanges):
                 self._advance_members()
             self._advance_transfer()
             self._advance_departure()
-            self._log.sync()
+            # A leader's entries that were proposed in step 1 wait for the next settlement's write.
+            if self._log.hard_state_staged or not self._log.entries_staged:
+                self._log.sync()
             yield self._outbox.take()
         except BaseException:
             self.stop()
             raise
+
+    @property
+    def written_size_bytes(self) -> int:
+        """How much is on its way to the disk, in step 1 of a settlement."""
+        return self._log.written_size_bytes
+
+    def synced(self) -> None:
+        """The log store was synced in step 1 of a settlement."""
+        self._log.synced()
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether another settlement has something to do at once."""
+        return self.applied_index < self.commit_index or self._log.staged
 
     def stop(self) -> None:
         """Ends this core; what waits is told that its outcome is unknown."""

@@ -1,8 +1,4 @@
-"""One member of a replicated group on the running event loop: RaftCore, a timer and a wire.
-
-Everything that happens in one turn of the loop (messages from any number of sockets, any number of
-proposals) is settled together in the next: one synced write, one batch a follower.
-"""
+"""One member of a replicated group on the running event loop: RaftCore, its turns, a timer and a wire."""
 
 from __future__ import annotations
 
@@ -18,12 +14,13 @@ from consensus.errors import MalformedMessage, ReplicaStopped
 from consensus.log import DurableLog
 from consensus.log_store import LogStore
 from consensus.membership import Member, Membership, MembershipInvalid, MembershipRefused
-from consensus.messages import Message, Notice
-from consensus.raft_core import RaftCore
+from consensus.messages import Message, Notice, size_of
+from consensus.raft_core import Outgoing, RaftCore
 from consensus.snapshot import Snapshot, SnapshotSink, SnapshotSource
 from consensus.state_machine import StateMachine
 from consensus.tls import CredentialFiles, MutualTls
 from consensus.transport import Counters, TcpTransport
+from consensus.turns import Turns
 
 __all__ = [
     "CredentialFiles",
@@ -87,7 +84,7 @@ class Replica:
         self._core: RaftCore | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._settle_scheduled = False
+        self._turns: Turns | None = None
         self._was_leader = False
         self._stopped = False
 
@@ -109,6 +106,13 @@ class Replica:
             snapshot_source=self._snapshot_source,
             snapshot_sink=self._snapshot_sink,
         )
+        self._turns = Turns(
+            self._core,
+            self._log_store,
+            send=self._send,
+            on_settled=self._settled,
+            on_failed=self._die,
+        )
         self._memberships = self._core.known_memberships
         await self._transport.start(self._core.incarnation, self._config.addresses(*self._memberships))
         self._on_timer()
@@ -118,6 +122,8 @@ class Replica:
         self._halt()
         self._tell_leadership()
         await self._transport.stop()
+        if self._turns is not None:
+            await self._turns.close()
 
     # What the node asks.
 
@@ -279,38 +285,45 @@ class Replica:
     # What the transport tells.
 
     def message_received(self, peer_id: str, message: Message | Notice) -> None:
-        """Raises MalformedMessage."""
-        if self._core is None or self._stopped:
-            return
         if isinstance(message, Notice):
-            for callback in self._notice_callbacks:
-                callback(peer_id, message.body)
-            return
+            if not self._stopped:
+                for callback in self._notice_callbacks:
+                    callback(peer_id, message.body)
+        elif not self._between(lambda core: self._take(core, peer_id, message), size_of(message)):
+            self._transport.counters.messages_dropped += 1
+
+    def _take(self, core: RaftCore, peer_id: str, message: Message) -> None:
         try:
-            self._core.receive(peer_id, message)
-        except MalformedMessage:
-            raise
+            core.receive(peer_id, message)
+        except MalformedMessage as error:
+            self._transport.cut(peer_id, error)
         except BaseException as error:
             self._die(error)
         else:
             self._schedule()
 
     def peer_greeted(self, peer_id: str, incarnation: bytes) -> None:
-        if self._core is not None and not self._stopped:
-            self._core.peer_greeted(peer_id, incarnation)
+        self._between(lambda core: core.peer_greeted(peer_id, incarnation))
 
     def link_up(self, peer_id: str) -> None:
-        if self._core is not None and not self._stopped:
-            self._core.peer_connected(peer_id)
+        def connected(core: RaftCore) -> None:
+            core.peer_connected(peer_id)
             self._schedule()
 
+        self._between(connected)
+
     def link_down(self, peer_id: str) -> None:
-        if self._core is not None and not self._stopped:
-            self._core.peer_disconnected(peer_id)
+        self._between(lambda core: core.peer_disconnected(peer_id))
 
     def peer_lost(self, peer_id: str) -> None:
-        if self._core is not None and not self._stopped:
-            self._core.peer_lost(peer_id)
+        self._between(lambda core: core.peer_lost(peer_id))
+
+    def _between(self, act: Callable[[RaftCore], None], size_bytes: int = 0) -> bool:
+        """Has the core hear of it as soon as its disk is not at work; False when it will never."""
+        core, turns = self._core, self._turns
+        if core is None or turns is None or self._stopped:
+            return True
+        return turns.between(lambda: act(core), size_bytes)
 
     # The one place where things move.
 
@@ -325,32 +338,22 @@ class Replica:
         return self._core, self._loop
 
     def _schedule(self) -> None:
-        """Settles in the next turn of the loop, once for everything that this turn brings."""
-        if not self._settle_scheduled and self._loop is not None:
-            self._settle_scheduled = True
-            self._loop.call_soon(self._settle)
+        if self._turns is not None:
+            self._turns.schedule()
 
     def _on_timer(self) -> None:
         if not self._stopped and self._loop is not None:
             self._timer = self._loop.call_later(self._config.timing.tick_s, self._on_timer)
             self._schedule()
 
-    def _settle(self) -> None:
-        self._settle_scheduled = False
-        core = self._core
-        if core is None or self._stopped:
-            return
-        try:
-            for outgoing in core.settle():
-                for peer_id, messages in outgoing:
-                    self._transport.send(peer_id, messages)
-        except BaseException as error:
-            self._die(error)
-            return
-        if core.applied_index < core.commit_index:
-            self._schedule()
-        self._tell_membership(core)
-        self._tell_leadership()
+    def _send(self, outgoing: Outgoing) -> None:
+        for peer_id, messages in outgoing:
+            self._transport.send(peer_id, messages)
+
+    def _settled(self) -> None:
+        if self._core is not None and not self._stopped:
+            self._tell_membership(self._core)
+            self._tell_leadership()
 
     def _tell_membership(self, core: RaftCore) -> None:
         """After what was sent: the last that a removed member hears is that it was."""
@@ -373,6 +376,8 @@ class Replica:
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
+        if self._turns is not None:
+            self._turns.stop()
         if self._core is not None:
             self._core.stop()
         self._transport.abort()

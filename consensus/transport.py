@@ -31,7 +31,7 @@ class Receiver(Protocol):
     """Who is told what the wire brings."""
 
     def message_received(self, peer_id: str, message: Message | Notice) -> None:
-        """Raises MalformedMessage; the connection is then closed."""
+        """Calls `cut` when the message does not fit."""
         ...
 
     def peer_greeted(self, peer_id: str, incarnation: bytes) -> None:
@@ -287,6 +287,13 @@ class TcpTransport:
     def deliver(self, sender_id: str, message: Message | Notice) -> None:
         if not self._stopped:
             self._receiver.message_received(sender_id, message)
+
+    def cut(self, sender_id: str, error: MalformedMessage) -> None:
+        """Closes the connection on which a member sent what does not fit."""
+        link = self._inbound.get(sender_id)
+        if link is not None:
+            self.refuse(sender_id, error)
+            link.abort()
 
     def refuse(self, sender_id: str | None, error: Exception) -> None:
         self.counters.connections_refused += 1

@@ -2,8 +2,8 @@
 
 One database a node. The state machine's rows lie in the default column family, under one-byte kinds
 (`keys.py`), because rocksdict's snapshots cover one family only; the Raft log has a family of its own,
-so that its range deletions never slow a scan of documents. Both share one write-ahead log: a synced
-Raft batch makes every earlier, unsynced apply batch durable too.
+so that its range deletions never slow a scan of documents. Both share one write-ahead log: a sync of the
+Raft log makes every earlier apply batch durable too.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Engine:
         self._synced = WriteOptions()
         self._synced.sync = True
         self._unsynced = WriteOptions()
-        self.raft_rows = RaftRows(self._database, self._raft, self._raft_handle, self._synced)
+        self.raft_rows = RaftRows(self._database, self._raft, self._raft_handle, self._unsynced)
 
     def get(self, key: bytes) -> bytes | None:
         try:
@@ -306,11 +306,11 @@ def _scan(database: Rdict, start: bytes, end: bytes) -> Iterator[tuple[bytes, by
 class RaftRows:
     """The Raft log's rows; satisfies `consensus.log.LogStore` without knowing it."""
 
-    def __init__(self, database: Rdict, family: Rdict, handle: Any, synced: WriteOptions) -> None:
+    def __init__(self, database: Rdict, family: Rdict, handle: Any, unsynced: WriteOptions) -> None:
         self._database = database
         self._family = family
         self._handle = handle
-        self._synced = synced
+        self._unsynced = unsynced
 
     def close(self) -> None:
         del self._database, self._family, self._handle
@@ -318,17 +318,25 @@ class RaftRows:
     def write(
         self, puts: Sequence[tuple[bytes, bytes]], delete_ranges: Sequence[tuple[bytes, bytes]] = ()
     ) -> None:
-        """One atomic batch, on disk when this returns. Deletions go first, so that a suffix can be
-        replaced in one step."""
+        """One atomic batch, on disk after `sync`. Deletions go first, so that a suffix can be replaced in one
+        step."""
         batch = WriteBatch(raw_mode=True)
         for start, end in delete_ranges:
             batch.delete_range(start, end, self._handle)
         for key, value in puts:
             batch.put(key, value, self._handle)
         try:
-            self._database.write(batch, self._synced)
+            self._database.write(batch, self._unsynced)
         except Exception as error:
             raise failure("cannot write the Raft log", error) from error
+
+    def sync(self) -> None:
+        """Everything written so far, the state machine's rows too, is on disk when this returns: they share
+        one write-ahead log. May run on a thread of its own; others go on meanwhile."""
+        try:
+            self._database.flush_wal(sync=True)
+        except Exception as error:
+            raise StorageFailed(f"cannot sync the write-ahead log: {error}") from error
 
     def get(self, key: bytes) -> bytes | None:
         try:

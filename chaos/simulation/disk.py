@@ -1,9 +1,9 @@
 """A disk that loses power, with RocksDB's semantics (storage/engine.py, docs/adr/0001 and 0004).
 
-One write-ahead log for the Raft rows, whose writes are synced, and for the state machine's, whose writes are
-not: a sync makes everything before it durable. After a power cut what was synced is there, and of the rest
-of the log a random number of bytes; the record that this cuts in two is dropped, as recovery does with a torn
-tail. After a kill of the process alone everything written is there, because the kernel has it.
+One write-ahead log for the Raft rows, which are synced after they are written, and for the state machine's,
+which are not: a sync makes everything before it durable. After a power cut what was synced is there, and of
+the rest of the log a random number of bytes; the record that this cuts in two is dropped, as recovery does
+with a torn tail. After a kill of the process alone everything written is there, because the kernel has it.
 """
 
 from __future__ import annotations
@@ -137,7 +137,8 @@ class SimulatedCursor:
 class SimulatedDisk:
     """One node's disk; satisfies `storage.disk.Disk`, and `raft_rows` the log's `LogStore`.
 
-    `fate` is asked before each write, with whether it is synced and whether it deletes entries of the log.
+    `fate` is asked before each write and each sync, with whether it is a sync and whether it deletes entries
+    of the log.
     `on_raft_rows` sees the rows of each batch of the log that came through.
     """
 
@@ -176,24 +177,35 @@ class SimulatedDisk:
         return SimulatedBatch()
 
     def write(self, batch: Batch, /, *, sync: bool = False) -> None:
-        self.append(batch.raw, sync=sync)
+        self.append(batch.raw)
+        if sync:
+            self.sync()
 
-    def append(self, changes: Any, *, sync: bool) -> None:
+    def append(self, changes: Any) -> None:
         """One record of the write-ahead log. Raises DiskFailed and PowerLost; the node is then down."""
-        if self._broken:
-            raise DiskFailed("the disk failed before")
-        fate = self._fate(sync, any(change[:2] == _ENTRIES_GO for change in changes))
+        fate = self._next_fate(False, any(change[:2] == _ENTRIES_GO for change in changes))
         body = _encode(changes)
         record = len(body).to_bytes(4, "big") + zlib.crc32(body).to_bytes(4, "big") + body
         self._unsynced_log += record
-        if fate is not Fate.DONE:
-            self._broken = True
-            raise DiskFailed("simulated") if fate is Fate.FAILED else PowerLost("simulated")
+        self._meet(fate)
         self.last_record = record
         self._unsynced.append(changes)
         _apply(changes, self.families)
-        if sync:
-            self._make_durable()
+
+    def sync(self) -> None:
+        """Raises DiskFailed and PowerLost; what was not synced may then be on the disk or not."""
+        self._meet(self._next_fate(True, False))
+        self._make_durable()
+
+    def _next_fate(self, synced: bool, deletes: bool) -> Fate:
+        if self._broken:
+            raise DiskFailed("the disk failed before")
+        return self._fate(synced, deletes)
+
+    def _meet(self, fate: Fate) -> None:
+        if fate is not Fate.DONE:
+            self._broken = True
+            raise DiskFailed("simulated") if fate is Fate.FAILED else PowerLost("simulated")
 
     def _make_durable(self) -> None:
         for changes in self._unsynced:
@@ -234,8 +246,11 @@ class SimulatedRaftRows:
     def write(self, puts: Sequence[Row], delete_ranges: Sequence[tuple[bytes, bytes]], /) -> None:
         changes = [(RAFT, DELETE_RANGE, start, end) for start, end in delete_ranges]
         changes += [(RAFT, PUT, key, value) for key, value in puts]
-        self._disk.append(changes, sync=True)
+        self._disk.append(changes)
         self._disk.on_raft_rows(puts)
+
+    def sync(self) -> None:
+        self._disk.sync()
 
     def get(self, key: bytes, /) -> bytes | None:
         return self._disk.families[RAFT].get(key)

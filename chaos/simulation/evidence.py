@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 from chaos.simulation.disk import OrderedRows, SimulatedDisk
 from chaos.simulation.violation import Violation
 from consensus import membership_history
-from consensus.log import entry_key
+from consensus.log_rows import entry_key
 from consensus.membership import Membership, decode
 from consensus.messages import (
     AppendResponse,

@@ -94,7 +94,8 @@ class SimulatedNode:
         # Inside a call, how long its syncs have taken; between calls, until when the node is not looking.
         self._lag_s = 0.0
         self._busy_until = 0.0
-        self._inbox: deque[Callable[[], None]] = deque()
+        # What came, and whether a client asked for it.
+        self._inbox: deque[tuple[Callable[[], None], bool]] = deque()
         self._waking = False
 
     @property
@@ -284,12 +285,12 @@ class SimulatedNode:
         """A client's request, which `request` puts to the core once the node has time for it."""
         core = self.core
         if core is not None:
-            self._put(core, lambda: request(core))
+            self._put(core, lambda: request(core), asked=True)
 
-    def _put(self, core: RaftCore, act: Callable[[], None]) -> None:
+    def _put(self, core: RaftCore, act: Callable[[], None], *, asked: bool = False) -> None:
         """Something for `core` to do: at once, or when a sync or a pause is over; never after a crash."""
         if self.core is core:
-            self._inbox.append(act)
+            self._inbox.append((act, asked))
             if not self._waking:
                 self._work(core)
 
@@ -308,7 +309,8 @@ class SimulatedNode:
         try:
             waiting = len(self._inbox)
             for _ in range(waiting if waiting > 1 and self._scheduler.rng.random() < 0.5 else 1):
-                self._inbox.popleft()()
+                act, _ = self._inbox.popleft()
+                act()
             # Otherwise what came stays staged until the next message or tick.
             if self._scheduler.rng.random() < 0.8:
                 self._settle(core)
@@ -332,6 +334,8 @@ class SimulatedNode:
             for target, messages in outgoing:
                 for message in messages:
                     self._world.send(self, target, message, self._lag_s)
+            if core.written_size_bytes and self._scheduler.rng.random() < 0.3:
+                self._sync_apart(core)
         self._world.promises.check(core)
         if core.role is not role:
             self._scheduler.note(self.id, f"is {Role(core.role).name.lower()}", f"term={core.term}")
@@ -339,6 +343,19 @@ class SimulatedNode:
                 self._world.elected(self)
         if core.commit_index != commit_index:
             self._scheduler.note(self.id, "commits", core.commit_index)
+
+    def _sync_apart(self, core: RaftCore) -> None:
+        """As consensus/turns.py does it with a thread: while the disk works, clients are served."""
+        try:
+            asked = [act for act, by_client in self._inbox if by_client]
+            self._inbox = deque(each for each in self._inbox if not each[1])
+            for act in asked:
+                act()
+            self.disk.sync()
+        except Exception:
+            core.stop()
+            raise
+        core.synced()
 
     def _failed(self, error: Exception) -> None:
         """The disk's failures stop a node, as they should; nothing else may."""

@@ -154,5 +154,8 @@ class _Received:
         for key, value in puts:
             self._family.change(PUT, key, value)
 
+    def sync(self) -> None:
+        """What is received is on no disk of its own before it is renamed into place."""
+
     def scan(self, start: bytes, end: bytes, /) -> Iterator[Row]:
         return iter(self._family.between(start, end))

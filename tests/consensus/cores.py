@@ -9,7 +9,8 @@ from typing import Any
 from consensus import record
 from consensus.config import Timing
 from consensus.errors import ConsensusError
-from consensus.log import DurableLog, membership_row
+from consensus.log import DurableLog
+from consensus.log_rows import membership_row
 from consensus.log_store import LogStore
 from consensus.membership import Member, Membership
 from consensus.membership_history import MembershipEntry

@@ -6,16 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rocksdict import Options, Rdict, ReadOptions, WriteBatch, WriteOptions
+from rocksdict import Options, Rdict, ReadOptions, WriteBatch
 
 
 class RocksStore:
-    """Rows in RocksDB, every batch synced."""
+    """Rows in RocksDB."""
 
     def __init__(self, path: Path) -> None:
         self._database = Rdict(str(path), Options(raw_mode=True))
-        self._synced = WriteOptions()
-        self._synced.sync = True
         self.batches = 0
 
     def write(
@@ -26,8 +24,11 @@ class RocksStore:
             batch.delete_range(start, end)
         for key, value in puts:
             batch.put(key, value)
-        self._database.write(batch, self._synced)
+        self._database.write(batch)
         self.batches += 1
+
+    def sync(self) -> None:
+        self._database.flush_wal(sync=True)
 
     def get(self, key: bytes) -> bytes | None:
         value: bytes | None = self._database.get(key)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from consensus import limits, record
 from consensus.errors import InvariantBroken, LogCorrupt
-from consensus.log import DurableLog, entry_key
+from consensus.log import DurableLog
+from consensus.log_rows import entry_key
 from consensus.record import Kind, RecordCorrupt
 from consensus.term_runs import TermRuns
 from tests.consensus.rocks import RocksStore

@@ -179,6 +179,9 @@ class CountingStore:
             if self.dying == "after":
                 raise KeyboardInterrupt
 
+    def sync(self) -> None:
+        self._store.sync()
+
 
 @pytest.mark.parametrize(("dying", "first_index"), [("before", 1), ("after", 14)])
 def test_f6_compaction_is_one_step(

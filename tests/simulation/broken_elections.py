@@ -23,8 +23,8 @@ from consensus.waiting import Completion
 def lost_vote(patch: pytest.MonkeyPatch) -> None:
     load = DurableLog._load_hard_state
 
-    def forget(self: DurableLog, body: bytes) -> None:
-        load(self, body)
+    def forget(self: DurableLog, row: bytes) -> None:
+        load(self, row)
         self._hard_state = (self.current_term, None)
 
     patch.setattr(DurableLog, "_load_hard_state", forget)
@@ -65,7 +65,7 @@ def vote_counted_twice(patch: pytest.MonkeyPatch) -> None:
 def term_not_on_disk(patch: pytest.MonkeyPatch) -> None:
     """A node that restarts knows no more of terms than its log's entries tell."""
 
-    def forget(self: DurableLog, body: bytes) -> None:
+    def forget(self: DurableLog, row: bytes) -> None:
         self._hard_state = (self.last_term, None)
 
     patch.setattr(DurableLog, "_load_hard_state", forget)

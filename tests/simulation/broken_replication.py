@@ -100,23 +100,18 @@ def old_terms_by_counting(patch: pytest.MonkeyPatch) -> None:
 
 def no_sync(patch: pytest.MonkeyPatch) -> None:
     """F7: messages leave before what they promise is on disk."""
-    append = SimulatedDisk.append
-
-    def unsynced(self: SimulatedDisk, changes: list[Change], *, sync: bool) -> None:
-        append(self, changes, sync=False)
-
-    patch.setattr(SimulatedDisk, "append", unsynced)
+    patch.setattr(SimulatedDisk, "sync", lambda self: None)
 
 
 def split_batch(patch: pytest.MonkeyPatch) -> None:
     """The applied index is written before the rows that it speaks of."""
     append = SimulatedDisk.append
 
-    def split(self: SimulatedDisk, changes: list[Change], *, sync: bool) -> None:
+    def split(self: SimulatedDisk, changes: list[Change]) -> None:
         if changes[0][0] == STATE:
-            append(self, changes[-1:], sync=False)
+            append(self, changes[-1:])
             changes = changes[:-1]
-        append(self, changes, sync=sync)
+        append(self, changes)
 
     patch.setattr(SimulatedDisk, "append", split)
 
@@ -132,16 +127,15 @@ def acknowledged_before_sync(patch: pytest.MonkeyPatch) -> None:
 
 
 def leader_counts_itself_before_its_sync(patch: pytest.MonkeyPatch) -> None:
-    """F7, thesis section 10.2.1: a leader may send before its own sync, not count itself. Here it syncs only
-    what it stages once it leads no more."""
-    sync = DurableLog.sync
+    """F7, thesis section 10.2.1: a leader may send before its own sync, not count itself. Here it counts what
+    it has written, and leaves the sync to whatever comes later."""
     settle = RaftCore.settle
 
     def settle_unsynced(self: RaftCore) -> Iterator[Outgoing]:
-        with pytest.MonkeyPatch.context() as unsynced:
-            unsynced.setattr(DurableLog, "sync", lambda log: not self.leads and sync(log))
-            unsynced.setattr(DurableLog, "synced_index", property(lambda log: log.last_index))
-            yield from settle(self)
+        for outgoing in settle(self):
+            if self.leads and self.written_size_bytes:
+                self.synced()
+            yield outgoing
 
     patch.setattr(RaftCore, "settle", settle_unsynced)
 

@@ -43,11 +43,12 @@ def test_a_power_cut_leaves_whole_batches_and_a_prefix_of_them() -> None:
     assert lengths >= set(range(10))
 
 
-def test_a_synced_raft_batch_makes_everything_before_it_durable() -> None:
+def test_a_sync_of_the_raft_rows_makes_everything_before_it_durable() -> None:
     for seed in range(50):
         one = disk(seed)
         put(one, 1)
         one.raft_rows.write([(b"e1", b"entry")], [])
+        one.raft_rows.sync()
         put(one, 2)
         one.recover(power_lost=True)
         assert b"a001" in kept(one)
