@@ -336,7 +336,7 @@ class RaftRows:
         try:
             self._database.flush_wal(sync=True)
         except Exception as error:
-            raise StorageFailed(f"cannot sync the write-ahead log: {error}") from error
+            raise failure("cannot sync the write-ahead log", error) from error
 
     def get(self, key: bytes) -> bytes | None:
         try:
