@@ -52,6 +52,13 @@ def test_a_sound_store_passes(driver: Driver) -> None:
     scrub(driver)
     # What is revised after the newest seal waits for the next one: the buckets are as of the seal.
     driver.one(driver.transact(driver.put("cars", "k1", {"late": True})))
+    driver.one(driver.transact(*(driver.put("cars", f"new{n}", {"n": n}) for n in range(50))))
+    scrub(driver)
+    # Also while the next seal is being worked ahead of.
+    driver.store.machine.work_ahead([LEDGER], keys_min=1)
+    assert driver.store.machine.ledgers[LEDGER].map.staged > 0
+    scrub(driver)
+    driver.one(driver.seal())
     scrub(driver)
 
 
