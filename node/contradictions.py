@@ -7,6 +7,8 @@ says what a node does then, and why it neither stops nor goes on as if nothing h
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+
 import structlog
 
 from node import limits
@@ -23,7 +25,16 @@ _log = structlog.get_logger("node.cosigning")
 class Contradictions:
     """The evidence that this node has, and what follows from it."""
 
-    def __init__(self, store: Store, checkpoints: Checkpoints, keys: KeyJournal, own_name: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        checkpoints: Checkpoints,
+        keys: KeyJournal,
+        own_name: str,
+        voters: Callable[[], Collection[str]],
+    ) -> None:
+        """`voters` are the ids of those whose majority counts."""
+        self._voters = voters
         self._store = store
         self._checkpoints = checkpoints
         self._keys = keys
@@ -87,22 +98,46 @@ class Contradictions:
             for each in self.open_of(info):
                 if each.name == self._own_name:
                     return f"this node's key has cosigned another root of ledger {info.name!r}"
-                if not self._majority_agrees(info, each):
+                if not self.majority_agrees(info, each.size, without=each.name):
                     return (
                         f"{each.name} has cosigned another root of ledger {info.name!r} at size {each.size}, "
                         "and no majority of replicas has cosigned this node's"
                     )
         return None
 
-    def _majority_agrees(self, info: LedgerInfo, contradiction: Contradiction) -> bool:
+    def majority_agrees(self, info: LedgerInfo, size: int, *, without: str = "") -> bool:
+        """Whether a majority of the voters has cosigned this node's tree of `size` or of a later size.
+        `without` is the name of one that does not count."""
         rows = self._store.checkpoints
-        names = {keys[0].name for keys in self._keys.history().replicas.values()}
         agreeing = {
             cosignature.name
-            for size in self._sizes_after(info, contradiction.size)
-            for cosignature in rows.cosignatures(info.number, size)
+            for each in self._sizes_after(info, size)
+            for cosignature in rows.cosignatures(info.number, each)
         }
-        return 2 * len((agreeing & names) - {contradiction.name}) > len(names)
+        return self._is_majority(agreeing - {without})
+
+    def majority_against(self) -> str | None:
+        """Why this node must stop, if it must: a majority of the voters has cosigned one and the same other
+        root at some size."""
+        if not self._known:
+            return None
+        for info in self._store.ledgers():
+            found: dict[tuple[int, bytes], set[str]] = {}
+            for each in self.open_of(info):
+                found.setdefault((each.size, each.root), set()).add(each.name)
+            for (size, root), names in found.items():
+                if self._is_majority(names - {self._own_name}):
+                    own = self._store.journal(info.name).root(size)
+                    return (
+                        f"ledger {info.name!r}: a majority, {', '.join(sorted(names))}, has cosigned {size} "
+                        f"blocks with root {root.hex()}, but this replica has root {own.hex()} there"
+                    )
+        return None
+
+    def _is_majority(self, names: set[str]) -> bool:
+        replicas, voters = self._keys.history().replicas, self._voters()
+        named = {replicas[each][0].name for each in voters if each in replicas}
+        return 2 * len(names & named) > len(voters)
 
     def _sizes_after(self, info: LedgerInfo, size: int) -> list[int]:
         """Checkpoints from `size` on; the first few of them tell as much as all."""

@@ -8,7 +8,7 @@ Nothing here is waited for by a write.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import msgspec
@@ -17,6 +17,7 @@ import structlog
 from node import limits
 from node.checkpoints import Checkpoints, LogKeyMissing, Tree
 from node.contradictions import Contradictions
+from node.disputes import Disputes
 from node.key_journal import KeyJournal
 from node.notices import Cosigned, NodeNotice, Stated, Wanted, decode_notice, encode_notice
 from node.own_keys import ReplicaKeys
@@ -56,8 +57,10 @@ class Cosigning:
         monotonic_s: Callable[[], float],
         time_s: Callable[[], float],
         on_statement: Callable[[str], None],
+        voters: Callable[[], Collection[str]],
     ) -> None:
-        self.contradictions = Contradictions(store, checkpoints, keys, own.name)
+        self.contradictions = Contradictions(store, checkpoints, keys, own.name, voters)
+        self.disputes = Disputes(store, self.contradictions, monotonic_s)
         self._node_id = node_id
         self._store = store
         self._checkpoints = checkpoints
@@ -96,6 +99,8 @@ class Cosigning:
     def applied(self) -> None:
         """To be called after each entry that this node has applied."""
         self._touched.update(state.name for state in self._store.machine.changed)
+        for dispute in self._store.machine.disputes:
+            self.disputes.noticed(dispute)
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """`callback()` follows each round that has kept a cosignature."""
@@ -114,10 +119,14 @@ class Cosigning:
     # What a round does.
 
     def round(self) -> None:
-        """Takes a bounded number of notices, cosigns what is newly sealed, asks for what is missing."""
+        """Takes a bounded number of notices, cosigns what is newly sealed, asks for what is missing.
+
+        Raises JournalOutvoted when this node has another journal than a majority, and StorageError.
+        """
         self._ledgers = {info.id: info for info in self._store.ledgers()}
         kept = self._take_notices()
         kept += self._cosign()
+        self.disputes.settle(self._ledgers)
         self._ask_again()
         if kept:
             for callback in self._on_change:

@@ -17,7 +17,7 @@ import structlog
 
 from consensus.errors import LogCorrupt
 from node import limits
-from storage.errors import DiskSpaceShort, InvariantBroken, StorageFailed, StoreDamaged
+from storage.errors import DiskSpaceShort, InvariantBroken, JournalOutvoted, StorageFailed, StoreDamaged
 
 _log = structlog.get_logger("node")
 
@@ -47,11 +47,13 @@ def ending_of(error: BaseException, data_dir: Path) -> Ending:
     """What an error means for the node in `data_dir`: the innermost cause that has a meaning decides."""
     for cause in reversed(list(_causes(error))):
         if isinstance(cause, StoreDamaged | InvariantBroken | LogCorrupt):
+            # In a journal that others outvote, nothing need be damaged that could be found.
+            options = " --force" if isinstance(cause, JournalOutvoted) else ""
             return Ending(
                 cause,
                 limits.FATAL_EXIT_CODE,
-                f"the other nodes have the data, too: `steled repair {data_dir}` puts this database aside, "
-                "and the node gets another one from them when it is started again",
+                f"the other nodes have the data, too: `steled repair {data_dir}{options}` puts this database "
+                "aside, and the node gets another one from them when it is started again",
             )
         if isinstance(cause, StorageFailed | DiskSpaceShort) or _of_a_disk(cause):
             return Ending(

@@ -266,6 +266,10 @@ ASK_AGAIN_TIMES_MAX = 6
 COSIGNATURES_PER_ANSWER_MAX = 64
 
 CONTRADICTIONS_PER_LEDGER_MAX = 64
+
+DISPUTE_TIMEOUT_S = 10.0
+"""A node with another journal than a leader had stops when the others do not say in time who is right."""
+
 CHECKPOINTS_WEIGHED_MAX = 64
 """Checkpoints looked at to see whether a majority shares this node's journal."""
 

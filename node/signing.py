@@ -55,6 +55,7 @@ class Signing:
             monotonic_s=time.monotonic,
             time_s=time.time,
             on_statement=self.publishing.stated,
+            voters=lambda: replica.membership.voter_ids,
         )
         self._on_fatal = on_fatal
         self._tasks: list[asyncio.Task[None]] = []
@@ -77,7 +78,17 @@ class Signing:
     def alarms(self) -> list[str]:
         """What somebody has to look at, although the node goes on."""
         about_keys = self.publishing.alarm()
-        return self.cosigning.contradictions.alarms() + ([about_keys] if about_keys else [])
+        cosigning = self.cosigning
+        return [
+            *cosigning.disputes.alarms(),
+            *cosigning.contradictions.alarms(),
+            *([about_keys] if about_keys else []),
+        ]
+
+    def split_view(self) -> str | None:
+        """Why this node must not count as ready: it cannot show that a majority shares its journal."""
+        disputes = self.cosigning.disputes.alarms()
+        return disputes[0] if disputes else self.cosigning.contradictions.outvoted()
 
     async def cosigned(self, ledger: str, demand: Demand, from_size: int) -> str | None:
         """The newest checkpoint from `from_size` on with these cosignatures, once there is one; None when

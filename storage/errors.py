@@ -43,6 +43,10 @@ class InvariantBroken(StorageError):
     """The stored state contradicts itself or the journal. The node stops before it answers wrongly."""
 
 
+class JournalOutvoted(InvariantBroken):
+    """Other replicas have another journal, and no majority has this one's. Nothing in it need look wrong."""
+
+
 class SnapshotInvalid(StorageError):
     """The bytes of a snapshot are not what their digest or their form says. They are dropped."""
 

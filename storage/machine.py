@@ -37,7 +37,7 @@ from storage.outcomes import Committed, LedgerChanged, Outcome, Refused
 from storage.seal import forget_unsealed, seal, work_ahead
 from storage.state_map import StateMap
 from storage.transact import append_block, extend_journal, transact
-from storage.transition import Transition
+from storage.transition import Dispute, Transition
 
 
 class LedgerMachine:
@@ -51,6 +51,8 @@ class LedgerMachine:
         stored_next = disk.get(keys.NEXT_LEDGER)
         self.changed: tuple[LedgerState, ...] = ()
         """The ledgers that the last entry changed."""
+        self.disputes: tuple[Dispute, ...] = ()
+        """Seals in the last entry whose proposer had another journal or another state than this replica."""
         self._next_ledger: int = 1 if stored_next is None else rows.U64.unpack(stored_next)[0]
 
     @property
@@ -79,6 +81,7 @@ class LedgerMachine:
         self._disk.write(transition.batch)
         self._applied_index = index
         self.changed = tuple(transition.changed_ledgers)
+        self.disputes = tuple(transition.disputes)
         for state in self.changed:
             forget_unsealed(state)
         return outcomes

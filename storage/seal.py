@@ -11,12 +11,11 @@ from stele.format.state_map import key_hash_prefix
 from storage import keys, limits, rows
 from storage.commands import Seal
 from storage.disk import Disk
-from storage.errors import InvariantBroken
 from storage.journal import decode_leaf
 from storage.ledger_state import LedgerState, stored_block
 from storage.outcomes import Committed, Outcome, Refused
 from storage.transact import extend_journal
-from storage.transition import Transition
+from storage.transition import Dispute, Transition
 
 _sha256 = hashlib.sha256
 
@@ -24,12 +23,12 @@ _sha256 = hashlib.sha256
 def seal(state: LedgerState, transition: Transition, command: Seal) -> Outcome:
     """Appends a seal when there are blocks since the newest one.
 
-    Raises InvariantBroken when the proposer's last seal is not this replica's: one of the two has
-    another journal or another state, and must not answer anybody.
+    When the proposer's last seal is not this replica's, one of the two has another journal or another state.
+    Which one, apply cannot know: it goes on with its own, and `Transition.disputes` says so.
     """
     if command.id != state.row.id:
         return Refused("ledger-unknown", f"the ledger {command.ledger!r} with that id was dropped")
-    _check_previous(transition.disk, state, command)
+    _compare_previous(transition, state, command)
     sealed = state.sealed
     if sealed is not None and sealed.size == state.size:
         return Refused("nothing-to-seal", f"block {state.size - 1} of {command.ledger!r} is a seal")
@@ -79,7 +78,7 @@ def work_ahead(state: LedgerState, disk: Disk, keys_min: int) -> None:
         state.unsealed = {}
 
 
-def _check_previous(disk: Disk, state: LedgerState, command: Seal) -> None:
+def _compare_previous(transition: Transition, state: LedgerState, command: Seal) -> None:
     """The proposer had applied its last seal before it proposed, so this replica has applied it too. A
     newer one may have come between."""
     size, root = command.previous_size, command.previous_root
@@ -87,14 +86,11 @@ def _check_previous(disk: Disk, state: LedgerState, command: Seal) -> None:
         return
     own = state.sealed
     if own is None or own.size != size:
-        stored = disk.get(keys.seal(state.number, size))
+        stored = transition.disk.get(keys.seal(state.number, size))
         own = None if stored is None else rows.decode_sealed(stored)
     if own is None or own.root != root:
-        found = "no seal" if own is None else f"root {own.root.hex()}"
-        raise InvariantBroken(
-            f"ledger {state.name!r}: the leader sealed {size} blocks with root {root.hex()}, but this"
-            f" replica has {found} there: one of the two has another journal or another state"
-        )
+        found = None if own is None else own.root
+        transition.disputes.append(Dispute(state.name, state.row.id, size, root, found))
 
 
 def _update_map(state: LedgerState, transition: Transition) -> None:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from heapq import merge
 from operator import itemgetter
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,6 +18,17 @@ from storage.limits import REFUSALS_KEPT_PER_LEDGER
 from storage.outcomes import Committed, Refused
 
 
+class Dispute(NamedTuple):
+    """A seal's proposer had sealed `size` blocks of a ledger before, with root `theirs`; this replica has
+    `own` there, None when it has no such seal. Unlike an outcome it is not the same on every replica."""
+
+    ledger: str
+    ledger_id: bytes
+    size: int
+    theirs: bytes
+    own: bytes | None
+
+
 class Transition:
     """Collects the rows of one Raft entry. Commands of one entry see each other's effects."""
 
@@ -24,6 +36,7 @@ class Transition:
         self.disk = disk
         self.batch = disk.batch()
         self.put = self.batch.put
+        self.disputes: list[Dispute] = []
         self._written_current: dict[bytes, bytes] = {}
         self._written_revisions: dict[bytes, bytes] = {}
         self._written_answers: dict[bytes, rows.FirstAnswer] = {}

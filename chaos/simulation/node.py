@@ -57,6 +57,8 @@ class _CheckedMachine:
 
     def apply(self, index: int, payload: bytes) -> list[Outcome]:
         outcomes = self.ledgers.apply(index, payload)
+        if self.ledgers.disputes:
+            raise Violation(f"{self._node_id} has another journal: {self.ledgers.disputes[0]}")
         # Each node at other times: whether a seal was worked on ahead may change nothing.
         if (index + ord(self._node_id[-1])) % 3 == 0:
             self.ledgers.work_ahead(list(self.ledgers.ledgers), 1)

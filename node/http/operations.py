@@ -32,7 +32,7 @@ async def get_readyz(services: Services, call: Call) -> web.Response:
         raise Problem("no-leader", "the node hears no leader")
     if services.signing.publishing.lacks_log_key():
         raise Problem("log-key-missing", "log_key_file does not hold the log's present key")
-    outvoted = services.signing.cosigning.contradictions.outvoted()
+    outvoted = services.signing.split_view()
     if outvoted is not None:
         raise Problem("split-view", outvoted)
     about_disk = services.disk_watch.alarm()

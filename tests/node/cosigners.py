@@ -59,6 +59,7 @@ class CosigningNode:
             monotonic_s=self._clock,
             time_s=lambda: 1_700_000_000 + self._clock(),
             on_statement=lambda note: None,
+            voters=lambda: NODES,
         )
 
     def close(self) -> None:

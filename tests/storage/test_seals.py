@@ -185,15 +185,24 @@ def test_more_unsealed_keys_than_are_kept(driver: Driver, monkeypatch: pytest.Mo
     assert sealed.state_root == expected
 
 
-def test_a_replica_with_another_journal_stops(driver: Driver) -> None:
+def test_a_replica_with_another_journal_says_so_and_goes_on_with_its_own(driver: Driver) -> None:
+    """It cannot know whose is wrong; node/disputes.py finds out."""
+    machine = driver.store.machine
     write(driver, "a")
     driver.one(driver.seal())
+    sealed = driver.store.sealed(LEDGER)
+    assert sealed is not None
     write(driver, "b")
     other_root = msgspec.structs.replace(driver.seal(), previous_root=b"\1" * 32)
-    other_size = msgspec.structs.replace(driver.seal(), previous_size=2)
-    for command in (other_root, other_size):
-        with pytest.raises(InvariantBroken, match="another journal or another state"):
-            driver.one(command)
+    committed(driver.one(other_root))
+    (dispute,) = machine.disputes
+    assert (dispute.ledger, dispute.size) == (LEDGER, sealed.size)
+    assert (dispute.theirs, dispute.own) == (b"\1" * 32, sealed.root)
+    write(driver, "c")
+    assert not machine.disputes
+    committed(driver.one(msgspec.structs.replace(driver.seal(), previous_size=2)))
+    (missing,) = machine.disputes
+    assert missing.own is None
 
 
 def test_a_seal_behind_a_newer_one_is_no_divergence(driver: Driver) -> None:
