@@ -13,7 +13,7 @@ import msgspec
 from cyclopts import App, Parameter, validators
 
 from chaos import limits, report
-from chaos.lab import namespaces
+from chaos.lab import image, namespaces
 from chaos.run import Plan, planned, run
 from chaos.schedule import ScheduleInvalid, find
 from chaos.shrink import shrink
@@ -81,6 +81,8 @@ def run_lab(
     clients: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=limits.CLIENTS_MAX))] = 12,
     scenario: str | None = None,
     network: Literal["auto", "namespaces", "proxies"] = "auto",
+    disks: Literal["auto", "images", "folders"] = "auto",
+    upgrade_to: Path | None = None,
     out: Path | None = None,
 ) -> int:
     """Start real nodes in simulated zones, load them, break them, and judge what their clients saw.
@@ -96,6 +98,8 @@ def run_lab(
     clients: how many clients ask at once
     scenario: a TOML file, or the name of one in chaos/schedules; it says what happens when, and the sizes
     network: namespaces, proxies where those are not allowed, or auto: whichever works
+    disks: images, which lose what was not synced when power is lost and need root, folders elsewhere, or auto
+    upgrade_to: a checkout of another build, for rolling upgrades; by default this one under another version
     out: a new folder for everything that the run leaves; by default under var/chaos
     """
     try:
@@ -103,24 +107,19 @@ def run_lab(
     except ScheduleInvalid as error:
         print(error, file=sys.stderr)
         return 2
-    if network != "proxies" and not namespaces.inside():
-        why_not = namespaces.available()
-        if why_not is None:
-            namespaces.enter()
-        print(f"network namespaces cannot be made here: {why_not}", file=sys.stderr)
-        if network == "namespaces":
-            return 2
-        print("TCP proxies stand in for them", file=sys.stderr)
+    if not _has_network(network):
+        return 2
+    no_images = "not asked for" if disks == "folders" else image.available()
+    if disks == "images" and no_images is not None:
+        print(f"disks whose power can be cut cannot be made here: {no_images}", file=sys.stderr)
+        return 2
     chosen = random.SystemRandom().randrange(1 << 32) if seed is None else seed
     folder = out or Path("var/chaos") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{chosen}"
     folder.mkdir(parents=True)
     print(f"seed {chosen}, everything in {folder}", flush=True)
-    plan = Plan(folder.resolve(), chosen, minutes * 60, nodes, zones, clients)
-    plan = plan if schedule is None else planned(plan, schedule)
-    result = asyncio.run(run(plan, lambda line: print(line, flush=True)))
-    print(summary(result))
-    print(f"report: {folder / 'report.html'}")
-    return 1 if result.anomalies else 0
+    sizes = minutes * 60, nodes, zones, clients
+    plan = Plan(folder.resolve(), chosen, *sizes, images=no_images is None, upgrade_to=upgrade_to)
+    return _run(plan if schedule is None else planned(plan, schedule), folder)
 
 
 @app.command(name="available")
@@ -168,6 +167,27 @@ def report_again(folder: Path) -> int:
         print(f"{folder}: not the folder of a run that ended: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _has_network(network: str) -> bool:
+    """False when namespaces are insisted upon and cannot be made. Does not return when they can be."""
+    if network == "proxies" or namespaces.inside():
+        return True
+    why_not = namespaces.available()
+    if why_not is None:
+        namespaces.enter()
+    print(f"network namespaces cannot be made here: {why_not}", file=sys.stderr)
+    if network == "namespaces":
+        return False
+    print("TCP proxies stand in for them", file=sys.stderr)
+    return True
+
+
+def _run(plan: Plan, folder: Path) -> int:
+    result = asyncio.run(run(plan, lambda line: print(line, flush=True)))
+    print(summary(result))
+    print(f"report: {folder / 'report.html'}")
+    return 1 if result.anomalies else 0
 
 
 def _replay(seed: int, nodes: Size, transcript: Path | None) -> int:

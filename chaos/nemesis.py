@@ -7,16 +7,33 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import get_args
 
 from chaos.faults import clocks
-from chaos.faults.disks import BitFlip, FailingDisk, PowerLoss, WipedDisk
+from chaos.faults.disks import BitFlip, FailingDisk, PowerLoss, TornWrite, WipedDisk
 from chaos.faults.fault import Fault, Happened, Then
 from chaos.faults.operations import CertificateRotation, MembershipChange, RollingRestart, Transfer
-from chaos.faults.partitions import Loss, Partition, between, bridge, isolated, one_way, ring
+from chaos.faults.partitions import (
+    BANDWIDTH,
+    DELAY,
+    DUPLICATION,
+    JITTER,
+    REORDERING,
+    Loss,
+    Partition,
+    Shaped,
+    between,
+    bridge,
+    isolated,
+    one_way,
+    ring,
+)
 from chaos.faults.processes import Kill, Pause, Restart, zone_lost
+from chaos.faults.upgrades import RollingUpgrade
 from chaos.lab.cluster import Cluster
-from chaos.lab.disk import DiskMode
+from chaos.lab.disk import Disk, DiskMode
+from chaos.lab.network import Shape
 from chaos.lab.node import Node
 from chaos.schedule import Step
 
@@ -29,8 +46,16 @@ _SECOND_AFTER_S = 1.0
 class Nemesis:
     """One fault at a time on `cluster`, each healed before the next. `record` takes each when it is over."""
 
-    def __init__(self, cluster: Cluster, rng: random.Random, record: Callable[[Happened], None]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        rng: random.Random,
+        record: Callable[[Happened], None],
+        build: Sequence[Path],
+    ) -> None:
+        """`build`: where the packages of the build lie that nodes are upgraded to."""
         self._cluster = cluster
+        self._build = build
         self._rng = rng
         self._record = record
         self._makers: Mapping[str, Callable[[Node], Fault]] = {
@@ -53,6 +78,7 @@ class Nemesis:
             "ring": lambda node: self._partition(ring(list(cluster.nodes)), "ring", node),
             "loss": self._loss,
             "isolate, then kill": self._isolate_then_kill,
+            **self._shapes(),
             **self._disks(),
             **self._operations(),
         }
@@ -73,6 +99,7 @@ class Nemesis:
         if all(node.disk is not None for node in nodes):
             for mode in get_args(DiskMode)[1:]:
                 makers[f"disk {mode}"] = partial(_failing, mode=mode)
+            makers["torn write"] = partial(_torn, rng=self._rng)
             makers["power loss"] = lambda node: PowerLoss([node])
             makers["power loss of all"] = lambda _: PowerLoss(list(nodes), "power loss of all")
         if len(nodes) > 2:
@@ -80,12 +107,23 @@ class Nemesis:
             makers["bit flip"] = partial(BitFlip, self._cluster, rng=self._rng)
         return makers
 
+    def _shapes(self) -> dict[str, Callable[[Node], Fault]]:
+        kinds = {"delay": DELAY, "jitter": JITTER, "bandwidth": BANDWIDTH}
+        if self._cluster.network.reorders:
+            kinds |= {"duplication": DUPLICATION, "reordering": REORDERING}
+        return {kind: partial(self._shaped, kind=kind, shape=shape) for kind, shape in kinds.items()}
+
+    def _shaped(self, node: Node, kind: str, shape: Shape) -> Fault:
+        links = isolated(node.id, self._cluster.nodes, clients=False)
+        return Shaped(self._cluster.network, links, shape, kind, [node.id])
+
     def _operations(self) -> dict[str, Callable[[Node], Fault]]:
         makers: dict[str, Callable[[Node], Fault]] = {
             "membership change": lambda _: MembershipChange(self._cluster),
             "leadership transfer": lambda _: Transfer(self._cluster),
             "rolling restart": lambda _: RollingRestart(self._cluster),
             "certificate rotation": partial(CertificateRotation, self._cluster),
+            "rolling upgrade": lambda _: RollingUpgrade(self._cluster, self._build),
         }
         faketime = clocks.library()
         if faketime is not None:
@@ -192,9 +230,17 @@ class Nemesis:
 
 
 def _failing(node: Node, mode: DiskMode) -> Fault:
+    return FailingDisk(node, _disk_of(node), mode)
+
+
+def _disk_of(node: Node) -> Disk:
     if node.disk is None:
         raise RuntimeError(f"{node.id} has no shim before its disk")
-    return FailingDisk(node, node.disk, mode)
+    return node.disk
+
+
+def _torn(node: Node, rng: random.Random) -> Fault:
+    return TornWrite(node, _disk_of(node), rng)
 
 
 async def _waited(stopped: asyncio.Event, seconds: float) -> bool:

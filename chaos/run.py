@@ -7,7 +7,7 @@ import random
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from chaos.exports import fetch, keep_one, until_equal
 from chaos.faults.fault import Happened
 from chaos.history import HistoryFile, Operation
 from chaos.judge import Collected, judge, judge_alone
-from chaos.lab import namespaces
+from chaos.lab import builds, namespaces
 from chaos.lab.cluster import Cluster, zones_of
 from chaos.lab.namespaces import Namespaces
 from chaos.lab.network import Network
@@ -56,6 +56,10 @@ class Plan:
     """What to break and when; None for random faults."""
     kinds: tuple[str, ...] = ()
     """Only these faults; all there are, when empty."""
+    images: bool = False
+    """Whether each node has a disk whose power can be cut (lab/image.py)."""
+    upgrade_to: Path | None = None
+    """A checkout of the build that rolling upgrades go to; by default this one under another version."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """For every node, beside the laboratory's own; how tests plant bugs from outside the product."""
 
@@ -206,15 +210,19 @@ class Laboratory:
         self._rng = random.Random(plan.seed)
         self._mix: Mix | None = None
         zones = zones_of(plan.nodes, plan.zones)
-        self._cluster = Cluster(plan.folder / "cluster", zones, network_of(zones))
+        self._cluster = Cluster(plan.folder / "cluster", zones, network_of(zones), images=plan.images)
         self.result.data = {node.id: node.place.data for node in self._cluster.nodes.values()}
         self._history_file = HistoryFile(plan.folder / folder.HISTORY)
         self._faults_file = (plan.folder / "faults.jsonl").open("wb")
 
     async def start(self) -> None:
         self._progress(f"starting {self._plan.nodes} nodes in {self._plan.zones} zones")
+        packages = builds.copied(self._plan.folder / "build")
         for node in self._cluster.nodes.values():
             node.environment.update(self._plan.environment)
+            # A long run is one of the code that it began with, however the working tree changes meanwhile.
+            own = node.environment.get("PYTHONPATH")
+            node.environment["PYTHONPATH"] = ":".join([*([own] if own else []), builds.python_path(packages)])
         await self._cluster.start()
         async with aiohttp.ClientSession() as session:
             for path in (LEDGER, f"{LEDGER}/tables/{TABLE}"):
@@ -260,7 +268,8 @@ class Laboratory:
         self.result.judged["proofs of growth"] = verifier.proved
 
     async def _break(self, stopped: asyncio.Event) -> None:
-        nemesis = Nemesis(self._cluster, random.Random(self._rng.random()), self._happened)
+        rng = random.Random(self._rng.random())
+        nemesis = Nemesis(self._cluster, rng, self._happened, self._build())
         if self._plan.kinds:
             nemesis.only(self._plan.kinds)
         schedule = self._plan.schedule
@@ -268,6 +277,10 @@ class Laboratory:
             await nemesis.run(stopped)
         else:
             await nemesis.play(schedule.faults, stopped)
+
+    def _build(self) -> Sequence[Path]:
+        other = self._plan.upgrade_to
+        return builds.another(self._plan.folder / "upgrade") if other is None else builds.checkout(other)
 
     def _observer(self) -> Observer:
         endpoints = {node.id: node.http for node in self._cluster.nodes.values()}

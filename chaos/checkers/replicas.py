@@ -15,6 +15,7 @@ from stele.verify.errors import VerificationError
 from stele.verify.export import verify_export
 from stele.verify.note import VerifierKey
 from storage import fsck
+from storage.errors import StorageError
 
 _FINDINGS_SHOWN_MAX = 3
 
@@ -88,7 +89,12 @@ def check_disks(data: Mapping[str, Path], progress: Callable[[str], None]) -> li
     found: list[Anomaly] = []
     for node_id, directory in data.items():
         progress(f"fsck of {node_id}")
-        for finding in fsck.check(directory).findings[:_FINDINGS_SHOWN_MAX]:
+        try:
+            findings = fsck.check(directory).findings
+        except (OSError, StorageError) as error:
+            found.append(Anomaly("every disk is clean", f"{node_id}: it cannot be read: {error}"))
+            continue
+        for finding in findings[:_FINDINGS_SHOWN_MAX]:
             found.append(Anomaly("every disk is clean", f"{node_id}: {finding}"))
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from storage import fsck
 from storage.errors import StorageError
 
 _SLOW_S = 0.02
+_CATCH_TIMEOUT_S = 10.0
+_CATCH_PERIOD_S = 0.002
 _FILES = ("*.sst", "*.log", "MANIFEST-*")
 """RocksDB's tables, its journal, and its list of tables: in a random one of these sorts a bit flips."""
 
@@ -73,18 +76,69 @@ class PowerLoss:
         self._killed: list[str] = []
 
     async def inject(self) -> None:
-        killed = await asyncio.gather(*(node.kill() for node in self._nodes))
-        self._killed = [node.id for node, ended in zip(self._nodes, killed, strict=True) if ended]
-        for node in self._nodes:
-            if node.disk is not None:
-                self._lost_bytes += await asyncio.to_thread(node.disk.lose_power)
+        struck = [node for node in self._nodes if node.pid is not None]
+        self._killed = [node.id for node in struck]
+        # The disk first: nothing that a process does after its power is gone counts.
+        await asyncio.gather(
+            *(asyncio.to_thread(node.image.cut) for node in struck if node.image is not None)
+        )
+        await asyncio.gather(*(node.kill() for node in struck))
+        for node in struck:
+            self._lost_bytes += await node.lose_power()
 
     async def heal(self) -> str:
         for node in self._nodes:
             await node.start()
         if not self._killed:
             return ""
-        return f"killed {', '.join(self._killed)}; {self._lost_bytes:,} bytes that were not synced are gone"
+        real = self._nodes[0].image is not None
+        how = "their file systems cut off and mounted again" if real else "their files cut"
+        lost = f"{self._lost_bytes:,} bytes that were not synced are gone"
+        return f"killed {', '.join(self._killed)}, {how}; {lost}"
+
+
+class TornWrite:
+    """A node dies in the middle of a write: what it wrote since the last sync ends anywhere.
+
+    That it is filled up with zeros instead file systems that keep their order do not allow, and RocksDB does
+    not open such a journal (docs/adr/0004-wal-recovery-mode.md): that would be rot, as a flipped bit is.
+    """
+
+    kind = "torn write"
+
+    def __init__(self, node: Node, disk: Disk, rng: random.Random) -> None:
+        self.targets = (node.id,)
+        self._node = node
+        self._disk = disk
+        self._rng = rng
+        self._torn = ""
+
+    async def inject(self) -> None:
+        # A sync that takes its time leaves the time to catch the node before it.
+        self._disk.set("slow", delay_s=_SLOW_S)
+        deadline_s = time.monotonic() + _CATCH_TIMEOUT_S
+        caught = False
+        while not caught and time.monotonic() < deadline_s:
+            await asyncio.sleep(_CATCH_PERIOD_S)
+            caught = self._caught()
+        self._disk.set("none")
+        if not caught:
+            return
+        await self._node.kill()
+        self._torn = await asyncio.to_thread(self._disk.tear, self._rng)
+
+    def _caught(self) -> bool:
+        """Stops the process if something is written and not synced, and it still is so then."""
+        if not self._disk.unsynced("*.log") or not self._node.pause():
+            return False
+        if self._disk.unsynced("*.log"):
+            return True
+        self._node.resume()
+        return False
+
+    async def heal(self) -> str:
+        await self._node.start()
+        return f"killed in the middle of a write: {self._torn}" if self._torn else ""
 
 
 class WipedDisk:

@@ -1,11 +1,11 @@
-"""Faults of the network: partitions of every shape, and loss."""
+"""Faults of the network: partitions of every shape, loss, and links that are slow or disorderly."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
 from chaos.faults.fault import took_effect
-from chaos.lab.network import CLIENTS, Link, Network
+from chaos.lab.network import CLIENTS, Link, Network, Shape, Told
 
 
 def between(some: Collection[str], others: Collection[str]) -> list[Link]:
@@ -84,3 +84,50 @@ class Loss:
         dropped = await self._network.dropped()
         await self._network.lose((), 0)
         return f"{dropped} packets of {self._percent} % dropped" if dropped else ""
+
+
+DELAY = Shape(delay_s=0.1)
+JITTER = Shape(jitter_s=0.06)
+DUPLICATION = Shape(duplicate_percent=30)
+REORDERING = Shape(delay_s=0.02, hurry_percent=25)
+BANDWIDTH = Shape(bytes_per_s=32_000)
+
+
+class Shaped:
+    """Links that carry everything, but late, twice, in another order, or little at a time."""
+
+    def __init__(
+        self, network: Network, links: Iterable[Link], shape: Shape, kind: str, targets: Iterable[str]
+    ) -> None:
+        self.kind = kind
+        self.targets = tuple(targets)
+        self._network = network
+        self._links = tuple(links)
+        self._shape = shape
+
+    async def inject(self) -> None:
+        await self._network.shape(self._links, self._shape)
+        await took_effect(self._seen)
+
+    async def _seen(self) -> bool:
+        return bool(_evidence(self._shape, await self._network.told()))
+
+    async def heal(self) -> str:
+        told = await self._network.told()
+        await self._network.shape((), Shape())
+        return _evidence(self._shape, told)
+
+
+def _evidence(shape: Shape, told: Told) -> str:
+    """What the shape was for must have happened."""
+    if not told.carried:
+        return ""
+    late = f"{told.carried} pieces carried, {told.late_s / told.carried * 1e3:.1f} ms late each"
+    if shape.duplicate_percent:
+        return f"{late}, {told.duplicated} of them twice" if told.duplicated else ""
+    if shape.hurry_percent:
+        return f"{late}, {told.overtaken} overtook others" if told.overtaken else ""
+    if shape.bytes_per_s is not None:
+        lost = f", {told.lost} dropped" if told.lost else ""
+        return f"{late} at {shape.bytes_per_s / 1e3:.0f} kB a second{lost}" if told.late_s else ""
+    return late if told.late_s else ""

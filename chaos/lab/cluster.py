@@ -32,9 +32,12 @@ def zones_of(nodes: int, zones: int) -> dict[str, str]:
 class Cluster:
     """Real nodes with mutual TLS, each with its directory under `folder`. Starts and stops only its own."""
 
-    def __init__(self, folder: Path, zones: Mapping[str, str], network: Network) -> None:
+    def __init__(
+        self, folder: Path, zones: Mapping[str, str], network: Network, *, images: bool = False
+    ) -> None:
         self.folder = folder
         self.network = network
+        self._images = images
         self.zones = dict(zones)
         folder.mkdir(parents=True, exist_ok=True)
         self._log_key = folder / "log-key.pem"
@@ -42,15 +45,16 @@ class Cluster:
         self.certificates = folder / "certificates"
         certificates.create(self.certificates, CLUSTER, list(zones), _CERTIFICATE_DAYS)
         self.nodes = {
-            node_id: Node(
-                Place(node_id, zone, folder / node_id), network, self._settings(node_id, zone, zones)
-            )
+            node_id: Node(self._place(node_id, zone), network, self._settings(node_id, zone, zones))
             for node_id, zone in zones.items()
         }
         self._joined: list[Node] = []
         self._shim = disk.build(folder)
         for node in self.nodes.values():
             self._use_shim(node)
+
+    def _place(self, node_id: str, zone: str) -> Place:
+        return Place(node_id, zone, self.folder / node_id, self._images)
 
     def _use_shim(self, node: Node) -> None:
         if self._shim is not None:
@@ -63,7 +67,9 @@ class Cluster:
         await self.network.add(node_id, zone)
         certificates.create(self.certificates, CLUSTER, [node_id], _CERTIFICATE_DAYS)
         settings = {**self._settings(node_id, zone, self.nodes), "join": True}
-        node = Node(Place(node_id, zone, self.folder / node_id), self.network, settings)
+        node = Node(self._place(node_id, zone), self.network, settings)
+        if node.image is not None:
+            await node.image.make()
         self._use_shim(node)
         self._joined.append(node)
         return node
@@ -80,7 +86,7 @@ class Cluster:
             "node_id": node_id,
             "cluster": CLUSTER,
             "zone": zone,
-            "data_dir": str(self.folder / node_id / "data"),
+            "data_dir": str(self._place(node_id, zone).data),
             "log_key_file": str(self._log_key),
             "http_host": address,
             "http_port": limits.HTTP_PORT,
@@ -98,6 +104,8 @@ class Cluster:
         """Starts every node and returns once all are ready. Raises TimeoutError."""
         await self.network.start()
         for node in self.nodes.values():
+            if node.image is not None:
+                await node.image.make()
             await node.start()
         await self.until_ready(list(self.nodes))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import struct
 import subprocess
@@ -78,6 +79,33 @@ class Disk:
                     os.truncate(path, synced)
                     lost += size - synced
         return lost
+
+    def unsynced(self, names: str) -> list[tuple[Path, int, int]]:
+        """Files with bytes behind those that are synced, with both sizes."""
+        found: list[tuple[Path, int, int]] = []
+        for path in self._root.rglob(names):
+            try:
+                size, synced = path.stat().st_size, _synced_size_bytes(path)
+            except FileNotFoundError:
+                continue
+            if synced < size:
+                found.append((path, synced, size))
+        return found
+
+    def tear(self, rng: random.Random) -> str:
+        """As `lose_power`, but for the journal that was being written: a part of its last bytes stays.
+
+        Says what was done; empty when nothing was being written.
+        """
+        torn = [each for each in self.unsynced("*.log") if each[2] - each[1] > 1]
+        if not torn:
+            return ""
+        path, synced, size = rng.choice(torn)
+        kept = rng.randrange(1, size - synced)
+        beginning = path.read_bytes()[: synced + kept]
+        self.lose_power()
+        path.write_bytes(beginning)
+        return f"{kept} of the last {size - synced} bytes are in {path.name}, behind byte {synced:,}"
 
     @property
     def hits(self) -> int:

@@ -14,7 +14,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from chaos.lab.commands import run
-from chaos.lab.network import CLIENTS, Link
+from chaos.lab.network import CLIENTS, Link, Shape, Told
+from chaos.lab.relay import Rule
+from chaos.lab.relay_process import RelayProcess
 
 _BRIDGE = "br0"
 _TABLE = "bridge stele_lab"
@@ -50,7 +52,9 @@ def enter(module: str = "chaos") -> None:
     """Starts `module` again, with the same arguments, inside namespaces of its own. Does not return."""
     environment = {**os.environ, _INSIDE: "1"}
     again = [sys.executable, "-m", module, *sys.argv[1:]]
-    script = 'mount -t tmpfs tmpfs /run && ip link set lo up && exec "$@"'
+    # `ip netns exec` gives each node a copy of all mounts. Shared ones go there, too, when they are unmounted
+    # here; without that, disks whose power was cut would live on in the copies of the other nodes.
+    script = 'mount --make-rshared / && mount -t tmpfs tmpfs /run && ip link set lo up && exec "$@"'
     command = [*_unshare(), "sh", "-c", script, "sh", *again]
     os.execvpe(command[0], command, environment)
 
@@ -68,6 +72,11 @@ class Namespaces:
             self._give_address(node_id, zone)
         self._blocked: tuple[Link, ...] = ()
         self._lossy: tuple[tuple[Link, int], ...] = ()
+        self._shaped: tuple[Link, ...] = ()
+        self._shape = Shape()
+        self._told = Told()
+        self._macs: dict[str, str] = {}
+        self._relay = RelayProcess()
 
     async def start(self) -> None:
         await run("ip", "link", "add", _BRIDGE, "type", "bridge")
@@ -92,10 +101,13 @@ class Namespaces:
         await run("ip", "-n", node_id, "addr", "add", f"{self._addresses[node_id]}/16", "dev", "eth0")
         await run("ip", "-n", node_id, "link", "set", "eth0", "up")
         await run("ip", "-n", node_id, "link", "set", "lo", "up")
+        (shown,) = json.loads(await run("ip", "-n", node_id, "-j", "link", "show", "eth0"))
+        self._macs[node_id] = shown["address"]
 
     async def stop(self) -> None:
         """The namespaces end with this process; until then the links stay whole."""
         await self.block(())
+        await self._relay.stop()
 
     def address(self, node_id: str) -> str:
         return self._addresses[node_id]
@@ -114,6 +126,29 @@ class Namespaces:
         self._lossy = tuple((link, percent) for link in links)
         await self._write_rules()
 
+    @property
+    def reorders(self) -> bool:
+        return True
+
+    async def shape(self, links: Iterable[Link], shape: Shape) -> None:
+        self._shaped, self._shape = tuple(links), shape
+        await self._rule()
+        self._told = Told()
+        await self._write_rules()
+
+    async def _rule(self) -> Told:
+        """What the relay has done since it was last asked."""
+        return await self._relay.rule(
+            [
+                Rule(_interface(source), _interface(target), self._macs[target], self._shape)
+                for source, target in self._shaped
+            ]
+        )
+
+    async def told(self) -> Told:
+        self._told = self._told.plus(await self._rule())
+        return self._told
+
     async def _write_rules(self) -> None:
         """One transaction of nft, so that links are never half changed."""
         rules = [f"add table {_TABLE}", f"delete table {_TABLE}", f"add table {_TABLE}"]
@@ -125,6 +160,8 @@ class Namespaces:
             rules.append(f"add rule {_TABLE} {_match(link)} counter drop")
         for link, percent in self._lossy:
             rules.append(f"add rule {_TABLE} {_match(link)} numgen random mod 100 < {percent} counter drop")
+        for link in self._shaped:
+            rules.append(f"add rule {_TABLE} {_match(link)} drop")  # The relay carries them.
         await run("nft", "-f", "-", given="\n".join(rules) + "\n")
 
     async def dropped(self) -> int:

@@ -5,10 +5,45 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+import msgspec
+
 Link = tuple[str, str]
 """A directed link: who sends, who would receive. Ids of nodes, or CLIENTS."""
 
 CLIENTS = "clients"
+
+
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """What happens to the frames of one direction of a link. The default is nothing."""
+
+    delay_s: float = 0.0
+    jitter_s: float = 0.0
+    """Up to so much more, for each frame by itself: they overtake one another."""
+    duplicate_percent: int = 0
+    hurry_percent: int = 0
+    """These frames do not wait at all: they overtake those before them."""
+    lose_percent: int = 0
+    bytes_per_s: float | None = None
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done to frames since the last change: the evidence."""
+
+    carried: int = 0
+    late_s: float = 0.0
+    """How long all of them waited, together."""
+    duplicated: int = 0
+    overtaken: int = 0
+    lost: int = 0
+
+    def plus(self, other: Told) -> Told:
+        return Told(
+            carried=self.carried + other.carried,
+            late_s=self.late_s + other.late_s,
+            duplicated=self.duplicated + other.duplicated,
+            overtaken=self.overtaken + other.overtaken,
+            lost=self.lost + other.lost,
+        )
 
 
 class Network(Protocol):
@@ -42,6 +77,19 @@ class Network(Protocol):
 
     async def lose(self, links: Iterable[Link], percent: int) -> None:
         """From now on these links drop that share of their packets, besides those that are blocked."""
+        ...
+
+    async def shape(self, links: Iterable[Link], shape: Shape) -> None:
+        """From now on these links, of nodes only, have that shape, and all others none."""
+        ...
+
+    async def told(self) -> Told:
+        """What was done to the frames of shaped links since the last change: the evidence."""
+        ...
+
+    @property
+    def reorders(self) -> bool:
+        """Whether frames can come twice or out of order here: there must be frames."""
         ...
 
     async def dropped(self) -> int:

@@ -16,6 +16,7 @@ import aiohttp
 
 from chaos import limits
 from chaos.lab.disk import Disk
+from chaos.lab.image import Image
 from chaos.lab.network import CLIENTS, Network
 
 
@@ -26,10 +27,16 @@ class Place:
     id: str
     zone: str
     directory: Path
+    on_image: bool = False
+    """Whether its data lies on a disk of its own (image.py)."""
 
     @property
     def data(self) -> Path:
-        return self.directory / "data"
+        return (self.disk if self.on_image else self.directory) / "data"
+
+    @property
+    def disk(self) -> Path:
+        return self.directory / "disk"
 
     @property
     def log_file(self) -> Path:
@@ -54,6 +61,7 @@ class Node:
         self.environment: dict[str, str] = {}
         """Beside the laboratory's own, for the next start: shims and what they read."""
         self.disk: Disk | None = None
+        self.image = Image(place.directory / "disk.img", place.disk) if place.on_image else None
         self._network = network
         self._process: asyncio.subprocess.Process | None = None
         place.directory.mkdir(parents=True, exist_ok=True)
@@ -80,7 +88,8 @@ class Node:
         """Starts the process unless it runs; does not wait until it serves."""
         if self.pid is not None:
             return
-        command = [sys.executable, "-m", "node.main", "serve", "--config", str(self.place.config_file)]
+        # -P: not the code in the working directory, but that of PYTHONPATH, which may be another build.
+        command = [sys.executable, "-P", "-m", "node.main", "serve", "--config", str(self.place.config_file)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("STELED_")}
         environment["PYTHONPATH"] = os.pathsep.join(
             [path for path in (self.environment.get("PYTHONPATH", ""), *sys.path) if path]
@@ -109,6 +118,16 @@ class Node:
                 return answer.status == 200
         except (aiohttp.ClientError, TimeoutError):
             return False
+
+    async def lose_power(self) -> int:
+        """Takes away what was not synced, and returns how many bytes; the process must be dead, and `image`
+        cut at the moment of its death. Without an image only what was appended to files can go."""
+        if self.image is not None:
+            before = self.image.sizes()
+            await self.image.mount_again()
+            after = self.image.sizes()
+            return sum(max(size - after.get(path, 0), 0) for path, size in before.items())
+        return 0 if self.disk is None else await asyncio.to_thread(self.disk.lose_power)
 
     def use_disk(self, library: Path) -> None:
         """Puts the shim between this node and its data, from its next start on."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from chaos import limits
-from chaos.lab.network import CLIENTS, Link
+from chaos.lab.network import CLIENTS, Link, Shape, Told
 
 _CHUNK_BYTES = 65_536
 _RETRANSMISSION_S = 0.2
@@ -37,6 +37,10 @@ class Proxies:
         self._lossy: frozenset[Link] = frozenset()
         self._percent = 0
         self._held = 0
+        self._shaped: frozenset[Link] = frozenset()
+        self._shape = Shape()
+        self._carried = 0
+        self._late_s = 0.0
         self._changed = asyncio.Event()
 
     async def start(self) -> None:
@@ -93,6 +97,27 @@ class Proxies:
         self._lossy, self._percent = frozenset(links), percent
         self._change()
 
+    @property
+    def reorders(self) -> bool:
+        return False  # TCP delivers in order, and once.
+
+    async def shape(self, links: Iterable[Link], shape: Shape) -> None:
+        self._shaped, self._shape = frozenset(links), shape
+        self._carried, self._late_s = 0, 0.0
+
+    async def told(self) -> Told:
+        return Told(carried=self._carried, late_s=self._late_s)
+
+    async def _wait_as_shaped(self, size_bytes: int) -> None:
+        """Chunks wait one after the other, so that a delay also limits what a connection carries."""
+        shape = self._shape
+        wait_s = shape.delay_s + random.random() * shape.jitter_s
+        if shape.bytes_per_s is not None:
+            wait_s += size_bytes / shape.bytes_per_s
+        self._carried += 1
+        self._late_s += wait_s
+        await asyncio.sleep(wait_s)
+
     def _change(self) -> None:
         self._held = 0
         self._changed.set()
@@ -129,6 +154,8 @@ class Proxies:
                 if link in self._lossy and random.random() * 100 < self._percent:
                     self._held += 1
                     await asyncio.sleep(_RETRANSMISSION_S)
+                if link in self._shaped:
+                    await self._wait_as_shaped(len(chunk))
                 if link in self._blocked:
                     self._held += 1
                     while link in self._blocked:

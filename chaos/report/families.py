@@ -6,14 +6,15 @@ from typing import Literal
 
 Family = Literal["processes", "network", "disks", "clocks", "operations"]
 
+# In this order: a loss of power is no loss of packets.
 _WORDS: dict[Family, tuple[str, ...]] = {
     "operations": ("member", "transfer", "certificate", "upgrade", "rolling", "restart", "backup"),
+    "disks": (
+        "disk", "enospc", "eio", "fsync", "space", "power", "torn", "flip", "rot", "wiped", "write error",
+    ),
     "network": (
         "isolate", "one way", "cut off", "split", "bridge", "ring", "loss", "delay", "duplicat", "reorder",
         "bandwidth", "jitter", "partition", "slow link",
-    ),
-    "disks": (
-        "disk", "enospc", "eio", "fsync", "space", "power", "torn", "flip", "rot", "wiped", "write error",
     ),
     "clocks": ("clock", "skew"),
 }  # fmt: skip
