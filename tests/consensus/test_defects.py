@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +28,10 @@ class BrokenStore:
         self.get, self.scan = store.get, store.scan
         self.failing = self.failing_to_sync = False
 
-    def write(
-        self, puts: Sequence[tuple[bytes, bytes]], delete_ranges: Sequence[tuple[bytes, bytes]]
-    ) -> None:
+    def write(self, *batch: Any) -> None:
         if self.failing:
             raise OSError("no space left on device")
-        self._store.write(puts, delete_ranges)
+        self._store.write(*batch)
 
     def sync(self) -> None:
         if self.failing_to_sync:
