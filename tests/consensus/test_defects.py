@@ -362,8 +362,7 @@ def test_stock_repeats_an_entry_that_cannot_be_applied() -> None:
 
 def test_an_entry_that_cannot_be_applied_stops_the_node(tmp_path: Path) -> None:
     class Failing:
-        applied_index = 0
-        calls = 0
+        applied_index = calls = 0
 
         def apply(self, index: int, payload: bytes) -> object:
             self.calls += 1
