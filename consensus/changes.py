@@ -119,6 +119,8 @@ class MembershipChanges(RaftRules):
             return
         for member in self.membership.members:
             if member.id == self.node_id:
+                if member.returning and self._return_own_vote():
+                    return
                 continue
             found = self._incarnations.get(member.id, b"")
             known = bool(member.incarnation) or not member.voter
@@ -127,11 +129,23 @@ class MembershipChanges(RaftRules):
                 return
             if self._followers.has_forgotten(member.id) and self._take_vote(member):
                 return
-            if member.returning and self.may_be_promoted(member.id):
-                promoted = self.membership.promoted(member.id)
-                if promoted.has_quorum(self._counted_on()):
-                    self._change(promoted, None)
-                    return
+            if member.returning and self.may_be_promoted(member.id) and self._return_vote(member.id):
+                return
+
+    def _return_own_vote(self) -> bool:
+        """Whoever loses its vote may be elected by those who do not know yet that this is committed. It then
+        has all that was ever committed (leader completeness, section 3.6.3), a term in which the others have
+        elected it, and nobody else who would give it its vote back."""
+        own = self.membership[self.node_id]
+        return own.incarnation == self.incarnation and self._return_vote(own.id)
+
+    def _return_vote(self, member_id: str) -> bool:
+        """False while those who would then be counted could not commit that."""
+        promoted = self.membership.promoted(member_id)
+        if not promoted.has_quorum(self._counted_on()):
+            return False
+        self._change(promoted, None)
+        return True
 
     def _take_vote(self, member: Member) -> bool:
         """A disk that was restored from an old copy is like one that was lost (membership.py), but goes

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from consensus import limits
-from consensus.messages import AppendResponse
-from tests.consensus.cores import TIMING, Bench, Outcome
-from tests.consensus.test_changes import commit
+from consensus.membership import Membership
+from consensus.messages import AppendResponse, VoteResponse
+from tests.consensus.cores import TIMING, Bench, Outcome, append, members
+from tests.consensus.test_changes import commit, membership_record
 from tests.consensus.test_incarnations import with_known_disks
 
 HELD = 2
@@ -69,3 +71,25 @@ def test_answers_that_come_late_take_no_vote(tmp_path: Path, late: int) -> None:
         bench.acknowledge("n1")
         bench.core.peer_connected("n1")
     assert bench.core.membership == before
+
+
+def test_a_leader_that_has_lost_its_vote_gets_it_back(tmp_path: Path) -> None:
+    """It was elected before it knew that the others had committed that; nobody else would give it back."""
+    bench = Bench(tmp_path)
+    known = members(3, known=True)
+    own = msgspec.structs.replace(known["n0"], incarnation=bench.core.incarnation)
+    before = Membership((own, known["n1"], known["n2"]))
+    records = [membership_record(2, 1, before), membership_record(3, 1, before.without_vote("n0"))]
+    bench.answer_to("n1", append(1, records=tuple(records), commit_index=2))
+    assert not bench.core.membership["n0"].voter
+    bench.stand()
+    for peer_id in ("n1", "n2"):
+        bench.core.receive(peer_id, VoteResponse(bench.core.term, True))
+    bench.settle()
+    assert bench.core.leads
+    commit(bench, "n1", "n2")
+    assert bench.core.membership["n0"].voter
+    assert not bench.core.membership_committed
+    commit(bench, "n1", "n2")
+    assert bench.core.membership == before
+    assert bench.core.membership_committed
