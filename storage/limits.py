@@ -64,6 +64,10 @@ SEAL_SLICE_KEYS = 256
 SEAL_STAGED_BUCKETS_MAX = 4 * SEAL_DOCUMENTS_MAX
 """Changed buckets kept in memory for the next seal; past this many it is not expected soon."""
 
+RECENT_BUCKETS_SIZE_BYTES_MAX = 8 << 20
+RECENT_BUCKET_SIZE_BYTES = 160
+"""Buckets of the newest seals that a ledger keeps in memory, and what each takes beside its rows."""
+
 UNSEALED_KEYS_KEPT_MAX = 65_536
 """Past this many further keys since the newest seal, what was revised is read from the journal again when it
 is sealed. With sealing on it is never reached."""

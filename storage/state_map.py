@@ -25,7 +25,7 @@ from stele.format.state_map import (
     node_hash,
     split,
 )
-from storage import keys
+from storage import keys, limits
 from storage.disk import Disk
 from storage.state_tree import StateTree
 
@@ -45,6 +45,7 @@ class StateMap:
         self._staged: dict[int, bytes] = {}
         # New rows of full buckets. What splits costs in proportion to its rows, and that once a seal.
         self._full: dict[int, list[bytes]] = {}
+        self._recent = RecentBuckets()
 
     @property
     def root(self) -> bytes:
@@ -68,12 +69,14 @@ class StateMap:
         `read` gives a bucket, as of the newest seal, by its key in the store.
         """
         sha256, staged, tree, ledger = _sha256, self._staged, self._tree, self._number
+        take_recent = self._recent.take
         changed: dict[int, bytes] = {}
         for row in rows:
             number = bucket_of(row)
             bucket = staged.get(number)
             if bucket is None and tree.has_rows(number):
-                bucket = staged[number] = read(keys.state_bucket(ledger, number)) or b""
+                bucket = take_recent(number) or read(keys.state_bucket(ledger, number)) or b""
+                staged[number] = bucket
             if not bucket:
                 bucket = row
             elif len(bucket) < BUCKET_SIZE_BYTES_MAX:
@@ -93,6 +96,7 @@ class StateMap:
         self._tree.seal()
         for number in sorted(self._staged):
             write(keys.state_bucket(self._number, number), self._staged[number])
+        self._recent.keep(self._staged)
         self._staged, self._full = {}, {}
 
     def forget(self) -> None:
@@ -114,6 +118,30 @@ class StateMap:
             rows = children[own]
         siblings = [sibling for level in reversed(below) for sibling in level]
         return StateProof(depth, rows, siblings + self._tree.siblings(number))
+
+
+class RecentBuckets:
+    """The buckets of the newest seals, so that keys that are written again and again cost no reading."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, bytes] = {}
+        self._size_bytes = 0
+
+    def take(self, number: int) -> bytes | None:
+        """The bucket, which is about to change, if it is here."""
+        bucket = self._buckets.pop(number, None)
+        if bucket is not None:
+            self._size_bytes -= len(bucket) + limits.RECENT_BUCKET_SIZE_BYTES
+        return bucket
+
+    def keep(self, sealed: dict[int, bytes]) -> None:
+        """Keeps those of a seal, and of older ones what there is room for."""
+        for number, bucket in sealed.items():
+            self.take(number)
+            self._buckets[number] = bucket
+            self._size_bytes += len(bucket) + limits.RECENT_BUCKET_SIZE_BYTES
+        while self._size_bytes > limits.RECENT_BUCKETS_SIZE_BYTES_MAX:
+            self.take(next(iter(self._buckets)))
 
 
 def bucket_of(key_hash: bytes) -> int:

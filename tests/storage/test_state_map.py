@@ -15,6 +15,7 @@ from stele.format.state_map import EMPTY, StateProof, pack_row
 from stele.verify import state_map as verifier
 from stele.verify.errors import InvalidProof, Malformed, VerificationError
 from stele.verify.state_map import StateRow, verify_state
+from storage import limits
 from storage.state_map import StateMap
 from tests.storage.driver import Driver
 
@@ -131,6 +132,28 @@ def test_what_is_staged_shows_in_the_next_seal_only(
     rows.map.seal(rows.buckets.__setitem__)
     newest = rows.rows | {row[:HASH]: row for batch in staged for row in batch}
     assert rows.map.root == state_map.state_root(list(newest.values()))
+
+
+@pytest.mark.parametrize(("size_bytes_max", "reads"), [(1 << 20, 0), (2_000, 32), (0, 40)])
+def test_buckets_of_the_newest_seals_need_not_be_read_again(
+    monkeypatch: pytest.MonkeyPatch, size_bytes_max: int, reads: int
+) -> None:
+    monkeypatch.setattr(limits, "RECENT_BUCKETS_SIZE_BYTES_MAX", size_bytes_max)
+    rows = Rows()
+    hashes = [number.to_bytes(2, "big") * 16 for number in range(40)]
+    batches = [[row_of(each, version) for each in hashes] for version in range(2)]
+    rows.put(batches[0])
+    asked: list[bytes] = []
+
+    def read(key: bytes) -> bytes | None:
+        asked.append(key)
+        return rows.get(key)
+
+    rows.map.stage(reversed(batches[1]), read)
+    rows.map.seal(rows.buckets.__setitem__)
+    assert len(asked) == reads
+    assert rows.map.root == rows.loaded_again().root
+    assert rows.map.root == state_map.state_root(batches[1])
 
 
 @pytest.mark.parametrize("count", [63, 64, 65, 300, 2_000])
