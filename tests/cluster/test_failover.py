@@ -107,7 +107,9 @@ async def test_an_idempotency_key_has_one_answer_through_a_leader_change(cluster
         status, third = await settle(session, cluster, "car-1", {}, body, told)
         assert (status, third) == (201, first)
         assert (old.pid, old.id) != (new.pid, new.id)
-        url = f"{cluster.nodes()[0].http}/v1/ledgers/{LEDGER}/tables/{TABLE}/documents/car-1/history"
+        # The others may still be on their way back.
+        leader = await leader_of(session, cluster)
+        url = f"{leader.http}/v1/ledgers/{LEDGER}/tables/{TABLE}/documents/car-1/history"
         async with session.get(url) as answer:
             assert [r["version"] for r in (await answer.json())["revisions"]] == [0]
 
