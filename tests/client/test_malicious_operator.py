@@ -7,72 +7,16 @@ replica keys, and keep every honest note that was ever made. The policy asks for
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from stele.client import (
-    Client,
-    Gone,
-    InProcessMemory,
-    Ledger,
-    NotFound,
-    Rollback,
-    SplitView,
-    TrustPolicy,
-    VerificationFailed,
-)
-from stele.verify.note import VerifierKey
-from stele.verify.policy import TrustPolicy as Policy
+from stele.client import Gone, InProcessMemory, NotFound, Rollback, SplitView, VerificationFailed
 from tests.client.log import Log
-from tests.client.served import Handler, problem, serving
-from tests.verify.claims import COSIGNERS, REPLICAS
-
-CORRUPT = REPLICAS[:1]
-"""What the operator holds besides the log's key."""
-
-K = 2
-
-
-def honest(documents: int = 3) -> Log:
-    log = Log(replicas=REPLICAS)
-    for number in range(documents):
-        log.put(f"k{number}", {"n": number})
-    return log
-
-
-def forged(documents: int = 3, *, changed: str = "k1") -> Log:
-    """Another history of the same ledger, signed by those whom the operator controls."""
-    log = Log(replicas=CORRUPT)
-    for number in range(documents):
-        key = f"k{number}"
-        log.put(key, {"n": 1_000_000 if key == changed else number})
-    return log
-
-
-def policy(log: Log, k: int = K) -> TrustPolicy:
-    return TrustPolicy.parse(str(Policy.k_of_n(VerifierKey.parse(log.key.verifier_key()), COSIGNERS, k)))
-
-
-@asynccontextmanager
-async def reading(
-    handler: Handler, log: Log, memory: InProcessMemory | None = None, *, k: int = K
-) -> AsyncIterator[Ledger]:
-    async with serving(handler) as url, Client([url], trust=policy(log, k), memory=memory) as client:
-        yield client.ledger("cars")
-
-
-def lying(log: Log, lie: Callable[[str], web.StreamResponse | None]) -> Handler:
-    """An honest server but for documents, where `lie` may answer instead."""
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        key = request.path.partition("/documents/")[2]
-        return (lie(key) if key else None) or await log.handle(request)
-
-    return handle
+from tests.client.malice import CORRUPT, forged, history_of, honest, lying, reading
+from tests.client.served import problem
 
 
 async def test_an_honest_server_is_believed() -> None:
@@ -280,17 +224,6 @@ async def refused_history(log: Log, answer: dict[str, Any]) -> None:
     async with reading(lying(log, lambda key: web.json_response(answer)), log) as cars:
         with pytest.raises(VerificationFailed):
             [revision async for revision in cars.history("default", "k1")]
-
-
-def history_of(log: Log) -> dict[str, Any]:
-    proof = log.prover().history("default", "k1")
-    listed = []
-    document = proof["document"]
-    for revision in [document["revision"], *document["older"]]:
-        header, leaf = revision["place"]["header"], revision["leaf"]
-        entry = {"version": leaf["version"], "seq": header["seq"], "tx": header["tx"], "at": header["at"]}
-        listed.append({**entry, "op": leaf["op"], "data": revision.pop("data")})
-    return {"revisions": listed, "proof": proof}
 
 
 async def test_a_history_with_something_left_out_or_changed() -> None:

@@ -274,3 +274,27 @@ def test_what_held_before_is_not_taken_for_something_else() -> None:
     with pytest.raises(VerificationError):
         verifier.current(good, "boats", "vin-2")
     verifier.current(good, "cars", "vin-2")
+
+
+def test_a_receipt_does_not_live_on_what_another_has_shown() -> None:
+    """Each must hold for those who have nothing but it, also when many are checked one after another."""
+    whole = PROVER.receipt(
+        "revision", PROVER.revision("cars", "vin-2", 0), table="cars", key="vin-2", version=0
+    )
+    bare = copy.deepcopy(whole)
+    del bare["proof"]["seal"]
+    verifier = ReceiptVerifier(ALL)
+    verifier.verify(encoded(whole))
+    with pytest.raises(Incomplete, match="seal"):
+        verifier.verify(encoded(bare))
+    verifier.verify(encoded(whole))
+
+
+def test_the_same_note_is_no_checkpoint_of_another_ledger() -> None:
+    """A receipt states log and ledger id itself: what is known of one pair says nothing of another."""
+    verifier = ReceiptVerifier(ALL)
+    good = receipt_of("absence", "argo")
+    verifier.verify(encoded(good))
+    for wrong in ({"ledger_id": "00" * 16}, {"ledger": "cluster/other"}):
+        with pytest.raises(VerificationError):
+            verifier.verify(encoded({**good, **wrong}))

@@ -228,7 +228,7 @@ class BulkLoad:
                 raise ConnectionResetError("the acknowledgements ended before the load did")
             try:
                 acknowledgements = reader.feed(piece)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ServerFailed(f"an acknowledgement cannot be read: {error}") from error
             last = acknowledgements.pop() if acknowledgements and not acknowledgements[-1].line else None
             await self._take(acknowledgements)

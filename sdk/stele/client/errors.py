@@ -180,7 +180,7 @@ def parse_problem(status: int, body: bytes, request_id: str) -> Problem:
     """
     try:
         return msgspec.json.decode(body, type=Problem)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Problem(
             type=f"{PROBLEM_PREFIX}http-{status}",
             status=status,

@@ -39,7 +39,7 @@ class ExportHead(msgspec.Struct):
         """Raises ServerFailed."""
         try:
             return msgspec.json.decode(line, type=cls)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ServerFailed(f"the first line of the export cannot be read: {error}") from error
 
 

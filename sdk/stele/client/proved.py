@@ -9,16 +9,17 @@ from typing import Any, TypeVar
 import msgspec
 
 from stele.client.access import LedgerAccess
-from stele.client.errors import NotFound, Rollback, ServerFailed, VerificationFailed
+from stele.client.errors import Gone, NotFound, Rollback, ServerFailed, VerificationFailed
 from stele.client.limits import PAGE_SIZE_MAX
 from stele.client.memory import Remembered
 from stele.client.models import Document, Revision, RevisionPage
 from stele.client.transport import Answer, Request
 from stele.client.trust import Guard
 from stele.verify.checkpoint import Checkpoint
-from stele.verify.document import verify_absence, verify_document
+from stele.verify.document import found_in, verify_absence, verify_document
 from stele.verify.entry import Fact, Moment
 from stele.verify.errors import VerificationError
+from stele.verify.proof import Proven
 
 T = TypeVar("T")
 
@@ -79,45 +80,52 @@ class ProvedReads(LedgerAccess):
                 ).checkpoint
             ),
         )
-        await self._admit(guard, note, checkpoint, floor)
+        await self.admit_covering(guard, note, checkpoint, floor)
         return document
 
     async def check_absence(self, error: NotFound, asked: Question, floor: Floor) -> None:
         """Return when the server proved that there is nothing; raise VerificationFailed otherwise."""
         guard = await self.guard()
         slug = "" if error.problem is None else error.problem.slug
-        newest = guard.newest()
-        if slug in ("ledger-unknown", "block-unknown"):
-            # No proof can be had of these; a checkpoint seen earlier may show them false.
-            self._check_known(slug, newest, asked)
+        # No proof can be had of these two; a checkpoint seen earlier may show them false.
+        if slug == "ledger-unknown":
+            self._check_ledger_unknown(guard.newest())
+            return
+        if slug == "block-unknown":
+            self._check_block_unknown(guard, asked, floor)
             return
         proof = None if error.problem is None else error.problem.proof
         if proof is None:
             raise VerificationFailed(f"the server says there is no {asked}, and does not prove it")
         note = note_of(proof)
-        checkpoint = checked(
+        proven = checked(
             f"it is not proved that there is no {asked}",
             note,
-            lambda: (
-                verify_absence(
-                    proof, guard.verifier, asked.table, asked.key, version=asked.version, moment=asked.moment
-                ).checkpoint
+            lambda: verify_absence(
+                proof, guard.verifier, asked.table, asked.key, version=asked.version, moment=asked.moment
             ),
         )
-        await self._admit(guard, note, checkpoint, floor)
+        _check_said(error, slug, proven, asked, note)
+        await self.admit_covering(guard, note, proven.checkpoint, floor)
 
-    def _check_known(self, slug: str, newest: Remembered | None, asked: Question) -> None:
-        if newest is None:
-            return
-        if slug == "ledger-unknown":
+    def _check_ledger_unknown(self, newest: Remembered | None) -> None:
+        if newest is not None:
             raise Rollback(
                 f"the server denies ledger {self.name!r}, which it has shown before", remembered=newest.note
             )
-        known = self._known_guard.size_of(newest) if self._known_guard is not None else 0
-        if asked.moment is not None and asked.moment.seq is not None and asked.moment.seq < known:
+
+    def _check_block_unknown(self, guard: Guard, asked: Question, floor: Floor) -> None:
+        """Only a block that the request named can be denied, and only one beyond all that are known."""
+        named = None if asked.moment is None else asked.moment.seq
+        seqs = [seq for seq in (named, floor.seq) if seq is not None]
+        if not seqs:
+            raise VerificationFailed(f"the server denies a block where {asked} was asked for")
+        newest, written = guard.newest(), self._written_seq
+        known = max(0 if newest is None else guard.size_of(newest), 0 if written is None else written + 1)
+        if max(seqs) < known:
             raise Rollback(
-                f"the server denies block {asked.moment.seq}, which it has shown before",
-                remembered=newest.note,
+                f"the server denies block {max(seqs)}, which it has shown or acknowledged before",
+                remembered=None if newest is None else newest.note,
             )
 
     async def history_proved(
@@ -142,9 +150,13 @@ class ProvedReads(LedgerAccess):
             proof = with_contents(_proof_of(answer), answer)
             table_id, facts, checkpoint = self._page(guard, proof, asked, table_id, last)
             _check_page(page.revisions, facts, asked)
-            await self._admit(guard, note_of(proof), checkpoint, floor)
+            await self.admit_covering(guard, note_of(proof), checkpoint, floor)
             for revision in page.revisions:
                 yield revision
+            if not facts and last is not None:
+                raise VerificationFailed(
+                    f"the history of {asked} ends at version {last.version}, not at 0", seen=note_of(proof)
+                )
             last = facts[-1] if facts else None
             if last is None or last.version == 0:
                 return
@@ -169,14 +181,17 @@ class ProvedReads(LedgerAccess):
         proof = None if error.problem is None else error.problem.proof
         if last is not None or proof is None:
             await self.check_absence(error, asked, floor)
+            if last is not None:
+                raise VerificationFailed(f"the server hides the rest of the history of {asked}")
             return
         guard = await self.guard()
         _, facts, checkpoint = self._page(guard, proof, asked, None, None)
-        if facts:
+        if facts or isinstance(error, Gone):
             raise VerificationFailed(f"the server hides the history of {asked}", seen=note_of(proof))
-        await self._admit(guard, note_of(proof), checkpoint, floor)
+        await self.admit_covering(guard, note_of(proof), checkpoint, floor)
 
-    async def _admit(self, guard: Guard, note: str, checkpoint: Checkpoint, floor: Floor) -> None:
+    async def admit_covering(self, guard: Guard, note: str, checkpoint: Checkpoint, floor: Floor) -> None:
+        """Accept a checkpoint that was checked. Raises Rollback (it is below the floor) and SplitView."""
         if floor.seq is not None and checkpoint.size <= floor.seq:
             raise Rollback(
                 f"the server answers from before block {floor.seq}, which it has acknowledged", seen=note
@@ -207,6 +222,8 @@ def with_contents(proof: dict[str, Any], answer: Answer) -> dict[str, Any]:
     if not isinstance(listed, list) or not isinstance(document, dict):
         raise VerificationFailed("the server sent no proof")
     older = document.get("older", [])
+    if not isinstance(older, list):
+        raise VerificationFailed("the server sent no proof")
     shown = [document["revision"], *older] if "revision" in document else list(older)
     if len(shown) != len(listed):
         raise VerificationFailed(f"{len(listed)} revisions came with proofs of {len(shown)}")
@@ -233,6 +250,17 @@ def _check_page(revisions: list[Revision], facts: tuple[Fact, ...], asked: Quest
     )
     if not same:
         raise VerificationFailed(f"the history of {asked} is not the one that was proved")
+
+
+def _check_said(error: NotFound, slug: str, proven: Proven, asked: Question, note: str) -> None:
+    """That an answer without a document says why there is none as the proof does: it was never there, it was
+    deleted or its table dropped, or it was erased."""
+    found = found_in(proven)
+    said = "erased" if slug == "erased" else "gone" if isinstance(error, Gone) else "missing"
+    # A version that a dropped table never had is missing all the same.
+    never = asked.version is not None and proven.revision is None
+    if said != ("missing" if never else found):
+        raise VerificationFailed(f"the server says that the {asked} is {said}, but it is {found}", seen=note)
 
 
 def _converted(members: dict[str, Any], kind: type[T]) -> T:

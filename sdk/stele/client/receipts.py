@@ -9,11 +9,11 @@ import msgspec
 
 from stele.client.errors import Invalid, NotFound, VerificationFailed
 from stele.client.limits import PAGE_SIZE_MAX
-from stele.client.proved import ProvedReads, Question, checked, note_of, with_contents
+from stele.client.proved import Floor, ProvedReads, Question, checked, note_of, with_contents
 from stele.client.times import moment_of
 from stele.client.transport import Answer, Request
-from stele.verify.document import with_data
-from stele.verify.receipt import verify_receipt
+from stele.verify.document import found_in, with_data
+from stele.verify.receipt import ReceiptReport, verify_receipt
 
 
 class Receipts(ProvedReads):
@@ -54,23 +54,30 @@ class Receipts(ProvedReads):
             name, value = ("as_of_seq", moment.seq) if moment.at is None else ("as_of", moment.at)
             query = {name: str(value)}
             members[name] = value
-        found, proof = await self._proof(path, query, Question(table, key, version, moment))
+        floor = await self.floor(strong=True)
+        found, proof = await self._proof(path, query, Question(table, key, version, moment), floor)
         if kind == "current" and not found:
             kind = "absence"
-        return await self._checked_receipt(kind, members, proof)
+        text, _ = await self._checked_receipt(kind, members, proof, floor)
+        return text
 
     async def block_receipt(self, seq: int) -> bytes:
         """A receipt of a block with all its revisions, as JSON text. Raises NotFound, VerificationFailed."""
-        answer = await self._call(
-            Request("GET", f"{self.path}/blocks/{seq}", query=(await self.guard()).query())
-        )
+        guard = await self.guard()
+        floor = Floor(guard.newest())
+        answer = await self._call(Request("GET", f"{self.path}/blocks/{seq}", query=guard.query()))
         block = answer.decode(dict[str, Any])
-        return await self._checked_receipt("block", {"block": block}, block.pop("proof", None))
+        proof = block.pop("proof", None)
+        text, report = await self._checked_receipt("block", {"block": block}, proof, floor)
+        if report.block is None or report.block.header.seq != seq:
+            raise VerificationFailed(f"the server shows another block than {seq}", seen=report.note)
+        return text
 
-    async def _proof(self, path: str, query: dict[str, str], asked: Question) -> tuple[bool, dict[str, Any]]:
+    async def _proof(
+        self, path: str, query: dict[str, str], asked: Question, floor: Floor
+    ) -> tuple[bool, dict[str, Any]]:
         """Whether there is something to show, and the proof with its content."""
         guard = await self.guard()
-        floor = await self.floor(strong=True)
         try:
             answer = await self._call(Request("GET", path, query=query | guard.query()))
         except NotFound as error:
@@ -88,15 +95,24 @@ class Receipts(ProvedReads):
             raise VerificationFailed("the server sent no proof")
         return True, checked("the answer", note_of(proof), lambda: with_data(proof, members.get("data")))
 
-    async def _checked_receipt(self, kind: str, members: dict[str, Any], proof: object) -> bytes:
+    async def _checked_receipt(
+        self, kind: str, members: dict[str, Any], proof: object, floor: Floor
+    ) -> tuple[bytes, ReceiptReport]:
         guard = await self.guard()
         head = {"receipt": 1, "kind": kind, "ledger": guard.origin, "ledger_id": guard.ledger_id}
         text = msgspec.json.format(msgspec.json.encode({**head, **members, "proof": proof}), indent=1)
         note = note_of(proof)
-        floor = guard.newest()
-        report = checked("the receipt does not hold", note, lambda: verify_receipt(text, guard.policy))
-        await guard.admit(note, report.checkpoint, floor)
-        return text + b"\n"
+
+        def verify() -> ReceiptReport:
+            report = verify_receipt(text, guard.policy)
+            # A history may show revisions without their content. What was asked for by itself may not.
+            if report.proven is not None and kind != "history":
+                found_in(report.proven)
+            return report
+
+        report = checked("the receipt does not hold", note, verify)
+        await self.admit_covering(guard, note, report.checkpoint, floor)
+        return text + b"\n", report
 
 
 def _history_proof(members: dict[str, Any], answer: Answer) -> dict[str, Any]:

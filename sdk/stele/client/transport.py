@@ -81,7 +81,7 @@ class Answer:
         """The body as `kind`; ServerFailed when it is something else."""
         try:
             return msgspec.json.decode(self.body, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ServerFailed(f"the answer is not what this client expects: {error}") from error
 
 
@@ -264,6 +264,13 @@ class Transport:
                 async with self.open(Request("GET", "/v1/cluster")) as response:
                     status = msgspec.json.decode(await read_body(response), type=ClusterStatus)
             self.route.learn(status, time.monotonic())
-        except (SteleError, retry.RetryLater, msgspec.DecodeError, *retry.CONNECTION_ERRORS):
+        except (
+            SteleError,
+            retry.RetryLater,
+            msgspec.DecodeError,
+            UnicodeDecodeError,
+            RecursionError,
+            *retry.CONNECTION_ERRORS,
+        ):
             # Knowing the leader only saves a hop: the request itself will tell what is wrong.
             self.route.refresh_failed(time.monotonic())

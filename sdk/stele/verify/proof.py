@@ -168,6 +168,8 @@ class ProofVerifier:
         if known.evidence is None or known.seal != parsed.seal:
             known.evidence = Evidence(known.checkpoint, self.ledger_id, parsed.seal)
             known.seal = parsed.seal
+            # Tables are known by this seal. A proof without one must not live on what another has shown.
+            known.tables = {}
         return known.evidence, parsed
 
     def _table(
