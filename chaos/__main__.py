@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -71,6 +72,9 @@ def simulate(
     return 1
 
 
+Latency = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=limits.ZONE_LATENCY_MS_MAX))]
+
+
 @app.command(name="run")
 def run_lab(
     *,
@@ -82,6 +86,7 @@ def run_lab(
     scenario: str | None = None,
     network: Literal["auto", "namespaces", "proxies"] = "auto",
     disks: Literal["auto", "images", "folders"] = "auto",
+    zone_latency_ms: Latency = limits.ZONE_LATENCY_MS,
     upgrade_to: Path | None = None,
     out: Path | None = None,
 ) -> int:
@@ -99,6 +104,7 @@ def run_lab(
     scenario: a TOML file, or the name of one in chaos/schedules; it says what happens when, and the sizes
     network: namespaces, proxies where those are not allowed, or auto: whichever works
     disks: images, which lose what was not synced when power is lost and need root, folders elsewhere, or auto
+    zone_latency_ms: how long it takes from one zone to another, one way
     upgrade_to: a checkout of another build, for rolling upgrades; by default this one under another version
     out: a new folder for everything that the run leaves; by default under var/chaos
     """
@@ -107,18 +113,16 @@ def run_lab(
     except ScheduleInvalid as error:
         print(error, file=sys.stderr)
         return 2
-    if not _has_network(network):
-        return 2
-    no_images = "not asked for" if disks == "folders" else image.available()
-    if disks == "images" and no_images is not None:
-        print(f"disks whose power can be cut cannot be made here: {no_images}", file=sys.stderr)
+    images = _has_images(disks)
+    if images is None or not _has_network(network):
         return 2
     chosen = random.SystemRandom().randrange(1 << 32) if seed is None else seed
     folder = out or Path("var/chaos") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{chosen}"
     folder.mkdir(parents=True)
     print(f"seed {chosen}, everything in {folder}", flush=True)
     sizes = minutes * 60, nodes, zones, clients
-    plan = Plan(folder.resolve(), chosen, *sizes, images=no_images is None, upgrade_to=upgrade_to)
+    plan = Plan(folder.resolve(), chosen, *sizes, images=images, upgrade_to=upgrade_to)
+    plan = replace(plan, zone_latency_s=zone_latency_ms / 1_000)
     return _run(plan if schedule is None else planned(plan, schedule), folder)
 
 
@@ -167,6 +171,15 @@ def report_again(folder: Path) -> int:
         print(f"{folder}: not the folder of a run that ended: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _has_images(disks: str) -> bool | None:
+    """Whether nodes get disks whose power can be cut; None, and told why, when they cannot and must."""
+    why_not = "not asked for" if disks == "folders" else image.available()
+    if disks == "images" and why_not is not None:
+        print(f"disks whose power can be cut cannot be made here: {why_not}", file=sys.stderr)
+        return None
+    return why_not is None
 
 
 def _has_network(network: str) -> bool:

@@ -39,6 +39,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     zones: dict[str, str]
     clients: int
     network: str
+    zone_latency_s: float = 0.0
     scenario: str = ""
     operations_per_second_max: float | None = None
     """What closed loops are held back to, so that all of it can be judged; None when nothing holds them."""

@@ -70,3 +70,7 @@ CHECKPOINTS_HELD_MAX = 500_000
 
 SAMPLE_PERIOD_S = 1.0
 """How often the processes' descriptors and memory are looked at."""
+
+ZONE_LATENCY_MS = 1.0
+ZONE_LATENCY_MS_MAX = 200.0
+"""How long a frame takes from one zone to another, one way; a millisecond is usual within a region."""

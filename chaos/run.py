@@ -60,6 +60,8 @@ class Plan:
     """Whether each node has a disk whose power can be cut (lab/image.py)."""
     upgrade_to: Path | None = None
     """A checkout of the build that rolling upgrades go to; by default this one under another version."""
+    zone_latency_s: float = limits.ZONE_LATENCY_MS / 1_000
+    """How long it takes from one zone to another."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """For every node, beside the laboratory's own; how tests plant bugs from outside the product."""
 
@@ -142,6 +144,7 @@ def _settings(plan: Plan) -> folder.Settings:
         zones=zones_of(plan.nodes, plan.zones),
         clients=plan.clients,
         network="namespaces" if namespaces.inside() else "proxies",
+        zone_latency_s=plan.zone_latency_s,
         scenario="" if plan.schedule is None else plan.schedule.name,
         operations_per_second_max=_pace(plan),
     )
@@ -195,9 +198,9 @@ def _judge(result: Run, collected: Collected | None, progress: Callable[[str], N
     result.anomalies += _late(result)
 
 
-def network_of(zones: dict[str, str]) -> Network:
+def network_of(zones: dict[str, str], latency_s: float) -> Network:
     """Namespaces when this process has been taken into them, else proxies."""
-    return Namespaces(zones) if namespaces.inside() else Proxies(zones)
+    return Namespaces(zones, latency_s) if namespaces.inside() else Proxies(zones, latency_s)
 
 
 class Laboratory:
@@ -210,7 +213,9 @@ class Laboratory:
         self._rng = random.Random(plan.seed)
         self._mix: Mix | None = None
         zones = zones_of(plan.nodes, plan.zones)
-        self._cluster = Cluster(plan.folder / "cluster", zones, network_of(zones), images=plan.images)
+        self._cluster = Cluster(
+            plan.folder / "cluster", zones, network_of(zones, plan.zone_latency_s), images=plan.images
+        )
         self.result.data = {node.id: node.place.data for node in self._cluster.nodes.values()}
         self._history_file = HistoryFile(plan.folder / folder.HISTORY)
         self._faults_file = (plan.folder / "faults.jsonl").open("wb")

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from chaos.lab.commands import run
-from chaos.lab.network import CLIENTS, Link, Shape, Told
+from chaos.lab.network import CLIENTS, Link, Shape, Told, between_zones
 from chaos.lab.relay import Rule
 from chaos.lab.relay_process import RelayProcess
 
@@ -60,12 +60,18 @@ def enter(module: str = "chaos") -> None:
 
 
 class Namespaces:
-    """`zones` maps each node to its zone; every zone has a subnet of its own. Satisfies Network."""
+    """`zones` maps each node to its zone; every zone has a subnet of its own, and between them frames take
+    `latency_s`. Satisfies Network.
 
-    def __init__(self, zones: Mapping[str, str]) -> None:
+    Distance has a relay of its own, so that the other one tells of faults only. Links under a fault have no
+    distance.
+    """
+
+    def __init__(self, zones: Mapping[str, str], latency_s: float = 0.0) -> None:
         if not inside():
             raise RuntimeError("call enter() first: the machine's own network is not ours to change")
-        self._nodes = list(zones)
+        self._zone_of = dict(zones)
+        self._distance = Shape(delay_s=latency_s)
         self._zones = sorted(set(zones.values()))
         self._addresses: dict[str, str] = {}
         for node_id, zone in zones.items():
@@ -77,12 +83,13 @@ class Namespaces:
         self._told = Told()
         self._macs: dict[str, str] = {}
         self._relay = RelayProcess()
+        self._distance_relay = RelayProcess()
 
     async def start(self) -> None:
         await run("ip", "link", "add", _BRIDGE, "type", "bridge")
         await run("ip", "addr", "add", f"{_CLIENTS_ADDRESS}/16", "dev", _BRIDGE)
         await run("ip", "link", "set", _BRIDGE, "up")
-        for node_id in self._nodes:
+        for node_id in self._zone_of:
             await self._connect(node_id)
         await self._write_rules()
 
@@ -92,6 +99,8 @@ class Namespaces:
     async def add(self, node_id: str, zone: str) -> None:
         self._give_address(node_id, zone)
         await self._connect(node_id)
+        self._zone_of[node_id] = zone
+        await self._write_rules()
 
     async def _connect(self, node_id: str) -> None:
         outside = _interface(node_id)
@@ -108,6 +117,7 @@ class Namespaces:
         """The namespaces end with this process; until then the links stay whole."""
         await self.block(())
         await self._relay.stop()
+        await self._distance_relay.stop()
 
     def address(self, node_id: str) -> str:
         return self._addresses[node_id]
@@ -138,12 +148,19 @@ class Namespaces:
 
     async def _rule(self) -> Told:
         """What the relay has done since it was last asked."""
-        return await self._relay.rule(
-            [
-                Rule(_interface(source), _interface(target), self._macs[target], self._shape)
-                for source, target in self._shaped
-            ]
-        )
+        return await self._relay.rule(self._rules(self._shaped, self._shape))
+
+    def _rules(self, links: Iterable[Link], shape: Shape) -> list[Rule]:
+        return [
+            Rule(_interface(source), _interface(target), self._macs[target], shape)
+            for source, target in links
+        ]
+
+    def _distant(self) -> list[Link]:
+        if not self._distance.delay_s:
+            return []
+        faulty = {*self._blocked, *(link for link, _ in self._lossy), *self._shaped}
+        return [link for link in between_zones(self._zone_of) if link not in faulty]
 
     async def told(self) -> Told:
         self._told = self._told.plus(await self._rule())
@@ -160,8 +177,11 @@ class Namespaces:
             rules.append(f"add rule {_TABLE} {_match(link)} counter drop")
         for link, percent in self._lossy:
             rules.append(f"add rule {_TABLE} {_match(link)} numgen random mod 100 < {percent} counter drop")
-        for link in self._shaped:
-            rules.append(f"add rule {_TABLE} {_match(link)} drop")  # The relay carries them.
+        distant = self._distant()
+        for link in [*self._shaped, *distant]:
+            rules.append(f"add rule {_TABLE} {_match(link)} drop")  # A relay carries them.
+        if self._distance.delay_s:
+            await self._distance_relay.rule(self._rules(distant, self._distance))
         await run("nft", "-f", "-", given="\n".join(rules) + "\n")
 
     async def dropped(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -11,6 +11,11 @@ Link = tuple[str, str]
 """A directed link: who sends, who would receive. Ids of nodes, or CLIENTS."""
 
 CLIENTS = "clients"
+
+
+def between_zones(zones: Mapping[str, str]) -> list[Link]:
+    """The links whose ends are in different zones, of nodes only."""
+    return [(source, target) for source in zones for target in zones if zones[source] != zones[target]]
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +52,10 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Network(Protocol):
-    """The wires between nodes and clients. Faults replace one another: each call states all that holds."""
+    """The wires between nodes and clients. Faults replace one another: each call states all that holds.
+
+    What nodes of different zones say to each other may be under way for some time, faults or none.
+    """
 
     async def start(self) -> None: ...
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from chaos import limits
-from chaos.lab.network import CLIENTS, Link, Shape, Told
+from chaos.lab.network import CLIENTS, Link, Shape, Told, between_zones
 
 _CHUNK_BYTES = 65_536
 _RETRANSMISSION_S = 0.2
@@ -23,9 +23,11 @@ _RETRANSMISSION_S = 0.2
 
 
 class Proxies:
-    """`zones` maps each node to its zone. Satisfies Network."""
+    """`zones` maps each node to its zone; between zones every chunk takes `latency_s`. Satisfies Network."""
 
-    def __init__(self, zones: Mapping[str, str]) -> None:
+    def __init__(self, zones: Mapping[str, str], latency_s: float = 0.0) -> None:
+        self._distant = frozenset(between_zones(zones)) if latency_s else frozenset()
+        self._latency_s = latency_s
         # Laboratories side by side take different addresses.
         self._net = f"127.{64 + os.getpid() % 128}"
         self._numbers = {CLIENTS: 0}
@@ -154,6 +156,8 @@ class Proxies:
                 if link in self._lossy and random.random() * 100 < self._percent:
                     self._held += 1
                     await asyncio.sleep(_RETRANSMISSION_S)
+                if link in self._distant:
+                    await asyncio.sleep(self._latency_s)
                 if link in self._shaped:
                     await self._wait_as_shaped(len(chunk))
                 if link in self._blocked:

@@ -57,25 +57,67 @@ if __name__ == "__main__":
 """
 
 
+_DISTANT = """
+import asyncio, json, sys
+from chaos.lab.commands import run
+from chaos.lab.namespaces import Namespaces
+
+DIAL = (
+    "import socket, sys, time; began = time.monotonic(); s = socket.socket(); s.settimeout(1.0)\\n"
+    "try: s.connect((sys.argv[1], 9)); print(time.monotonic() - began)\\n"
+    "except ConnectionRefusedError: print(time.monotonic() - began)\\n"
+    "except TimeoutError: print(-1)"
+)
+
+
+async def main():
+    network = Namespaces({"n0": "zone-a", "n1": "zone-b", "n2": "zone-a"}, 0.05)
+    await network.start()
+
+    async def dial(target):
+        return float(await run(*network.command("n0", [sys.executable, "-c", DIAL, network.address(target)])))
+
+    told = [await dial("n1"), await dial("n2")]
+    await network.block([("n0", "n1")])
+    told.append(await dial("n1"))
+    await network.block(())
+    told += [await dial("n1"), (await network.told()).carried]
+    await network.stop()
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def entered(folder: Path, script: str) -> list[float]:
+    """The list that a script prints inside namespaces of its own."""
+    (folder / "inside.py").write_text(script)
+    start = "import sys, inside; from chaos.lab import namespaces; namespaces.enter('inside')"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
+    command = [sys.executable, "-c", start]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return [float(each) for each in done.stdout.strip("[]\n").split(", ")]
+
+
 @pytest.mark.skipif(namespaces.available() is not None, reason="no network namespaces here")
 def test_a_relay_carries_everything_late_twice_and_out_of_order(tmp_path: Path) -> None:
-    (tmp_path / "relayed.py").write_text(_RELAYED)
-    start = "import sys, relayed; from chaos.lab import namespaces; namespaces.enter('relayed')"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    done = subprocess.run(
-        [sys.executable, "-c", start],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    received, carried, duplicated, overtaken, late_s = map(float, done.stdout.strip("[]\n").split(", "))
+    received, carried, duplicated, overtaken, late_s = entered(tmp_path, _RELAYED)
     assert received == 300_000
     assert carried > duplicated > 0
     assert overtaken > 0
     assert late_s > 0
+
+
+@pytest.mark.skipif(namespaces.available() is not None, reason="no network namespaces here")
+def test_zones_are_apart_and_a_partition_is_one_all_the_same(tmp_path: Path) -> None:
+    apart_s, beside_s, cut, healed_s, carried = entered(tmp_path, _DISTANT)
+    assert apart_s >= 0.1 <= healed_s, "there and back"
+    assert 0 <= beside_s < 0.1
+    assert cut == -1
+    assert carried == 0, "distance is no evidence of a fault"
 
 
 def test_without_rules_a_relay_has_nothing_to_tell() -> None:
