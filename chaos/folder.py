@@ -59,6 +59,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     passed: bool
     began_ns: int
     ended_ns: int
+    began: str = ""
+    """The wall-clock time of `began_ns` (RFC 3339, UTC), by which logs are compared."""
     operations: int
     faults: dict[str, int]
     """How often each kind happened."""

@@ -94,6 +94,7 @@ class Run:
     judged: Counter[str] = field(default_factory=Counter)
     began_ns: int = 0
     ended_ns: int = 0
+    began: str = ""
 
     @property
     def verdict(self) -> folder.Verdict:
@@ -102,6 +103,7 @@ class Run:
             passed=not self.anomalies,
             began_ns=self.began_ns,
             ended_ns=self.ended_ns,
+            began=self.began,
             operations=self.outline.operations,
             faults=dict(Counter(fault.kind for fault in self.faults)),
             unavailable_s=longest_by_fault(gaps, self.faults),
@@ -185,7 +187,7 @@ def _judge(result: Run, collected: Collected | None, progress: Callable[[str], N
     else:
         found, judged = judge(place, collected, result.held, result.refuted, progress)
         result.anomalies += found
-        result.judged += judged
+        result.judged.update(judged)  # += would leave out what is zero, and that is worth knowing.
         if not found:
             keep_one(list(collected.exports.values()), place / folder.JOURNAL)
     result.anomalies += leaks.check(result.samples)
@@ -246,6 +248,7 @@ class Laboratory:
         stopped = asyncio.Event()
         self._mix = mix = Mix(random.Random(self._rng.random()), self._plan.clients)
         self.result.began_ns = time.monotonic_ns()
+        self.result.began = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
         async with new_session() as session:
             pace = Pace(_pace(self._plan))
             clients = [self._client(number, session, pace) for number in range(self._plan.clients)]

@@ -13,6 +13,9 @@ from chaos.checkers.anomaly import Anomaly
 from chaos.folder import Folder
 from chaos.outline import Outline
 from chaos.report import tables
+from chaos.report.broken import broken_promises
+from chaos.report.links import Logs, files
+from chaos.report.overview import overview
 from chaos.report.series import Buckets, bucket_s
 from chaos.report.timeline import Happenings, draw, width_of
 
@@ -20,10 +23,18 @@ _HERE = Path(__file__).parent
 _PIXELS_PER_BUCKET = 3.0
 _LEGEND = (
     ("Throughput", (("writes", "writes"), ("reads", "strong reads"), ("gap", "no write acknowledged"))),
+    ("Not done", (("refused", "refused"), ("unknown", "unknown"))),
     ("Latency", (("p50", "median"), ("p99", "99 %"))),
     (
         "Nodes",
-        (("leader", "leader"), ("follower", "follower"), ("candidate", "candidate"), ("silent", "silent")),
+        (
+            ("leader", "leader"),
+            ("follower", "follower"),
+            ("candidate", "candidate"),
+            ("learner", "learner"),
+            ("stranger", "not a member"),
+            ("silent", "silent"),
+        ),
     ),
     (
         "Faults of",
@@ -41,10 +52,15 @@ _LEGEND = (
 def page(folder: Folder) -> str:
     """The whole file. It asks nothing of the network and links only to its neighbors in the folder."""
     outline, happenings = _happenings(folder)
-    timeline = draw(happenings)
+    timeline, logs = draw(happenings), Logs(folder)
     # A script element ends at "</", wherever it stands.
     data = msgspec.json.encode(
-        {"seconds": happenings.seconds, "series": happenings.series, "faults": _fault_times(folder)}
+        {
+            "seconds": happenings.seconds,
+            "began": folder.verdict.began,
+            "series": happenings.series,
+            "faults": _fault_times(folder),
+        }
     )
     embedded = data.decode().replace("<", "\\u003c")
     settings = folder.settings
@@ -62,9 +78,10 @@ def page(folder: Folder) -> str:
 <main>
 {_header(folder)}
 {tables.tiles(folder, outline)}
-{tables.anomalies(folder)}
-<section class="card">
-<div class="head"><h2>What happened</h2>{_legend()}</div>
+{broken_promises(folder, logs)}
+<section class="card" id="timeline">
+<div class="head"><h2>What happened</h2>{_legend(folder)}</div>
+{overview(happenings)}
 <div class="timeline"><div class="fixed">{timeline.labels}</div>
 <div class="scroll">{timeline.plot}</div></div>
 <div id="readout" hidden></div>
@@ -72,9 +89,10 @@ def page(folder: Folder) -> str:
 <div class="columns">
 <section class="card"><h2>How long writes stopped</h2>{tables.availability(folder)}</section>
 <section class="card"><h2>How operations ended</h2>{tables.outcomes(outline)}</section>
+<section class="card"><h2>What was judged</h2>{tables.judged(folder)}</section>
 </div>
-<section class="card"><h2>Every fault and its evidence</h2>{tables.faults(folder)}</section>
-<section class="card"><h2>Files</h2>{tables.files(folder)}</section>
+<section class="card"><h2>Every fault and its evidence</h2>{tables.faults(folder, logs)}</section>
+<section class="card"><h2>Files</h2>{files(folder, logs)}</section>
 </main>
 <script type="application/json" id="data">{embedded}</script>
 <script>{(_HERE / "script.js").read_text(encoding="utf-8")}</script>
@@ -146,9 +164,10 @@ def _header(folder: Folder) -> str:
 </header>"""
 
 
-def _legend() -> str:
+def _legend(folder: Folder) -> str:
     groups = []
-    for name, entries in _LEGEND:
+    anomaly = ("Anomalies", (("anomaly", "last operation concerned"),))
+    for name, entries in (*_LEGEND, *([anomaly] if folder.verdict.broken else [])):
         keys = "".join(f'<span class="key"><i class="{kind}"></i>{words}</span>' for kind, words in entries)
         groups.append(f'<span class="group"><b>{name}</b>{keys}</span>')
     return f'<div class="legend">{"".join(groups)}</div>'

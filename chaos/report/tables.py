@@ -1,4 +1,4 @@
-"""The parts of a report that are read rather than watched: figures, tables, anomalies, links."""
+"""The parts of a report that are read rather than watched: figures and tables."""
 
 from __future__ import annotations
 
@@ -6,18 +6,32 @@ import math
 import statistics
 from html import escape
 
-from chaos.folder import Broken, Folder
-from chaos.history import Operation
+from chaos.folder import Folder
 from chaos.outline import Outline
+from chaos.report.clock import moment
 from chaos.report.families import family
-from chaos.report.series import latency_ms
-from chaos.report.timeline import clock, lanes
+from chaos.report.links import Logs
+from chaos.report.timeline import GAP_SHOWN_S
 
 _OUTCOMES = ("ok", "refused", "unknown")
-_STRIP_WIDTH, _STRIP_HEIGHT = 230, 18
+_STRIP_WIDTH, _STRIP_HEIGHT = 150, 18
 _STRIP_S = (0.01, 30.0)
 _FAULTS_OPEN_MAX = 40
-_ANOMALIES_SHOWN_MAX = 50
+_JUDGES = {
+    "exports": "one of each node: the same bytes, valid from end to end",
+    "checkpoints": "that a reader was shown: all of that one journal",
+    "proofs of growth": "from checkpoint to checkpoint, checked as clients do",
+    "blocks": "each asked for, and the bank has its money after it",
+    "operations in order": "by their blocks, against real time and the journal",
+    "registers linearizable": "some order explains every answer",
+    "registers undecided": "the search for such an order took too long",
+    "transfers": "between accounts, searched for cycles",
+    "appends": "to lists, searched for cycles by the lists alone",
+    "repeated inserts": "the first answer again, and no second effect",
+    "lines of loads": "that were resumed when they broke: each there once",
+    "reads of the past": "and histories: as the journal has them",
+}
+"""What each count of a verdict stands for, in the order in which it is read."""
 
 
 def tiles(folder: Folder, outline: Outline) -> str:
@@ -26,12 +40,16 @@ def tiles(folder: Folder, outline: Outline) -> str:
     seconds = max((verdict.ended_ns - verdict.began_ns) / 1e9, 0.001)
     stops = outline.gaps()
     longest = max((gap.seconds for gap in stops), default=0.0)
-    stopped = sum(gap.seconds for gap in stops if gap.seconds >= 0.5)
+    stopped = sum(gap.seconds for gap in stops if gap.seconds >= GAP_SHOWN_S)
     median, slow = outline.latency_ms(0.5), outline.latency_ms(0.99)
     figures = [
         (f"{outline.operations:,}", "operations", f"{outline.operations / seconds:,.0f} a second"),
         (f"{outline.writes:,}", "writes acknowledged", "every one of them looked for"),
-        (f"{len(folder.faults):,}", "faults", f"of {len(verdict.faults)} kinds"),
+        (
+            f"{len(folder.faults):,}",
+            "faults",
+            f"of {len(verdict.faults)} kind{'' if len(verdict.faults) == 1 else 's'}",
+        ),
         (
             f"{longest:.2f} s",
             "longest stop of writes",
@@ -50,55 +68,23 @@ def tiles(folder: Folder, outline: Outline) -> str:
     return f'<div class="tiles">{cells}</div>'
 
 
-def anomalies(folder: Folder) -> str:
-    """Nothing when all is well."""
-    found = folder.verdict.broken
-    if not found:
-        return ""
-    shown = "".join(_anomaly(folder, each) for each in found[:_ANOMALIES_SHOWN_MAX])
-    more = len(found) - _ANOMALIES_SHOWN_MAX
-    rest = f'<p class="quiet">and {more:,} more in verdict.json</p>' if more > 0 else ""
-    return f'<section class="card alarm"><h2>Broken promises</h2>{shown}{rest}</section>'
-
-
-def _anomaly(folder: Folder, broken: Broken) -> str:
-    rows = "".join(_operation(folder, each) for each in broken.operations)
-    head = "<tr><th>began</th><th>took</th><th>client</th><th>what</th><th>outcome</th><th>block</th></tr>"
-    table = f"<div class='wide'><table>{head}{rows}</table></div>" if rows else ""
-    return f"<article><h3>{escape(broken.promise)}</h3><p>{escape(broken.what)}</p>{table}</article>"
-
-
-def _operation(folder: Folder, operation: Operation) -> str:
-    at_s = (operation.invoked_ns - folder.verdict.began_ns) / 1e9
-    if operation.writes:
-        keys = ", ".join(f"{write.table}/{write.key} = {write.data}" for write in operation.writes)
-    else:
-        keys = f"{operation.table}/{operation.key} → version {operation.version}: {operation.data}"
-    error = f" ({operation.error})" if operation.error else ""
-    cells = (
-        f"{at_s:.3f} s",
-        f"{latency_ms(operation):.1f} ms",
-        str(operation.client),
-        f"{operation.kind} {keys}",
-        operation.outcome + error,
-        "–" if operation.seq is None else str(operation.seq),
-    )
-    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
-
-
 def availability(folder: Folder) -> str:
     """For each kind of fault: every occurrence as a dot on a logarithmic scale of seconds."""
     rows = []
-    ordered = sorted(folder.verdict.unavailable_s.items(), key=lambda each: -max(each[1]))
-    for kind, found in ordered:
-        name = f'<td><i class="chip {family(kind)}"></i>{escape(kind)}</td>'
+    verdict = folder.verdict
+    for kind, found in sorted(verdict.unavailable_s.items(), key=lambda each: -max(each[1])):
+        after = verdict.recovery_s.get(kind)
+        name = f'<td class="name"><i class="chip {family(kind)}"></i>{escape(kind)}</td>'
         figures = f'<td class="n">{statistics.median(found):.2f} s</td><td class="n">{max(found):.2f} s</td>'
+        figures += f'<td class="n">{"–" if after is None else f"{max(after):.2f} s"}</td>'
         rows.append(f'<tr>{name}<td class="n">{len(found)}</td><td>{_strip(kind, found)}</td>{figures}</tr>')
     if not rows:
         return '<p class="quiet">No fault took place.</p>'
     head = '<tr><th>fault</th><th class="n">times</th><th>'
-    head += f'{_scale()}</th><th class="n">median</th><th class="n">longest</th></tr>'
-    note = "The longest time without an acknowledged write, by any client, that each fault overlaps."
+    head += f'{_scale()}</th><th class="n">median</th><th class="n">longest</th>'
+    head += '<th class="n narrow">after healing</th></tr>'
+    note = "The longest time without an acknowledged write, by any client, that each fault overlaps, and how "
+    note += "long at most writes still stood still after such a fault had been healed."
     return f'<p class="quiet">{note}</p><div class="wide"><table>{head}{"".join(rows)}</table></div>'
 
 
@@ -124,7 +110,7 @@ def _strip(kind: str, found: list[float]) -> str:
 def _scale() -> str:
     words = "".join(
         f'<text class="tick middle" x="{max(_strip_x(at), 14):.1f}" y="12">{name}</text>'
-        for at, name in ((0.01, "10 ms"), (0.1, "0.1 s"), (1, "1 s"), (10, "10 s"))
+        for at, name in ((0.01, "0.01"), (0.1, "0.1"), (1, "1"), (10, "10 s"))
     )
     return f'<svg class="strip" width="{_STRIP_WIDTH}" height="14">{words}</svg>'
 
@@ -150,7 +136,22 @@ def outcomes(outline: Outline) -> str:
     return f'<p class="quiet">{note}</p><div class="wide"><table>{head}{"".join(rows)}</table></div>{why}'
 
 
-def faults(folder: Folder) -> str:
+def judged(folder: Folder) -> str:
+    """How much each checker saw."""
+    found = folder.verdict.judged
+    ordered = [*(name for name in _JUDGES if name in found), *(name for name in found if name not in _JUDGES)]
+    rows = "".join(
+        f'<tr><td class="n">{found[name]:,}</td><td>{escape(name)}'
+        f'<span class="quiet">{_JUDGES.get(name, "")}</span></td></tr>'
+        for name in ordered
+    )
+    note = "A judge that saw nothing proves nothing."
+    if "exports" not in found:
+        note = "The nodes did not come to one journal: only what needs none was judged."
+    return f'<p class="quiet">{note}</p><table class="judged">{rows}</table>'
+
+
+def faults(folder: Folder, logs: Logs) -> str:
     began_ns = folder.verdict.began_ns
     rows = []
     for fault in folder.faults:
@@ -158,8 +159,8 @@ def faults(folder: Folder) -> str:
         lasted_s = (fault.healed_ns - fault.began_ns) / 1e9
         evidence = escape(fault.evidence) or '<b class="alarm">no evidence</b>'
         rows.append(
-            f'<tr><td class="n">{clock(at_s)}</td><td><i class="chip {family(fault.kind)}"></i>'
-            f"{escape(fault.kind)}</td><td>{escape(', '.join(fault.targets))}</td>"
+            f'<tr><td class="n">{moment(at_s)}</td><td><i class="chip {family(fault.kind)}"></i>'
+            f"{escape(fault.kind)}</td><td>{logs.all_linked(fault.targets)}</td>"
             f'<td class="n">{lasted_s:.1f} s</td><td>{evidence}</td></tr>'
         )
     head = '<tr><th class="n">at</th><th>fault</th><th>aimed at</th><th class="n">lasted</th>'
@@ -167,22 +168,3 @@ def faults(folder: Folder) -> str:
     if len(rows) <= _FAULTS_OPEN_MAX:
         return table
     return f"<details><summary>{len(rows):,} faults</summary>{table}</details>"
-
-
-def files(folder: Folder) -> str:
-    """Links to the neighbors of report.html, which work as long as the folder stays together."""
-    names = [
-        ("run.json", "what was run"),
-        ("history.jsonl", "what clients saw"),
-        ("faults.jsonl", "what was broken"),
-        ("nodes.jsonl", "what nodes said of themselves"),
-        ("verdict.json", "the judgement"),
-    ]
-    found = "".join(f'<li><a href="{name}">{name}</a> {words}</li>' for name, words in names)
-    logs = "".join(
-        f'<li><a href="cluster/{node}/steled.log">log of {node}</a> {escape(zone)}</li>'
-        for node, zone in lanes(folder.settings.zones)
-    )
-    began = escape(folder.settings.began)
-    note = f"Logs carry wall-clock times: the nodes were being started at {began}."
-    return f'<ul class="files">{found}{logs}</ul><p class="quiet">{note}</p>'

@@ -10,19 +10,20 @@ from chaos.availability import Gap
 from chaos.checkers.anomaly import Anomaly
 from chaos.faults.fault import Happened
 from chaos.observer import Sighting
+from chaos.report.clock import clock
 from chaos.report.families import family
 from chaos.report.series import Series
 from chaos.report.svg import area, element, line, polyline, rectangle, text
 
 LABELS_WIDTH = 128
-_WIDTH_MIN = 1080
+WIDTH_MIN = 1080
 _WIDTH_MAX = 24_000
 _PIXELS_PER_SECOND_MIN = 4.0
 _ROW, _PANEL_GAP = 20, 30
-_FAULT_ROWS_MAX = 6
+_FAULT_ROWS_MAX = 8
 _THROUGHPUT_HEIGHT, _TROUBLE_HEIGHT, _LATENCY_HEIGHT = 150, 44, 140
-_CHARACTER_WIDTH = 6.2
-_GAP_SHOWN_S = 0.5
+_CHARACTER_WIDTH, _BOLD_WIDTH = 6.7, 7.6
+GAP_SHOWN_S = 0.5
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300)
 _LATENCIES_MS = (1, 10, 100, 1_000, 10_000)
 
@@ -52,9 +53,18 @@ class Drawing(NamedTuple):
     width: float
 
 
+class _Name(NamedTuple):
+    """Where the name of a fault goes, and from where to where it takes room."""
+
+    left: float
+    right: float
+    x: float
+    classes: str
+
+
 def width_of(seconds: float) -> float:
     """Long runs get a wide drawing, in which every fault can still be told from the next."""
-    return min(max(_WIDTH_MIN, seconds * _PIXELS_PER_SECOND_MIN), _WIDTH_MAX)
+    return min(max(WIDTH_MIN, seconds * _PIXELS_PER_SECOND_MIN), _WIDTH_MAX)
 
 
 def draw(happenings: Happenings) -> Drawing:
@@ -110,32 +120,47 @@ class _Timeline:
         self._labels.append(text(0, self._y + 12, words, "panel"))
         self._labels.append(text(0, self._y + 27, detail, "label"))
 
-    # Faults, packed into as few rows as show each of them.
+    # Faults, packed into as few rows as show each of them with its name.
 
     def _faults(self) -> None:
         self._title("Faults", f"{len(self._shown.faults):,} took place")
-        ends: list[int] = []
+        named: list[float] = []
+        drawn: list[float] = []
         for fault in sorted(self._shown.faults, key=lambda each: each.began_ns):
-            row = next((row for row, end in enumerate(ends) if end <= fault.began_ns), len(ends))
-            row = min(row, _FAULT_ROWS_MAX - 1)
-            if row == len(ends):
-                ends.append(fault.healed_ns)
-            ends[row] = max(ends[row], fault.healed_ns)
-            self._fault(fault, self._y + row * (_ROW + 2))
-        self._y += max(len(ends), 1) * (_ROW + 2) + _PANEL_GAP
+            x, width = self._span(fault.began_ns, fault.healed_ns)
+            name = self._name(fault, x, width)
+            row = next((row for row, end in enumerate(named) if end <= min(x, name.left)), len(named))
+            has_room = row < _FAULT_ROWS_MAX
+            if not has_room:
+                # Where it hides least of a name, and no bar.
+                row = min(range(_FAULT_ROWS_MAX), key=lambda each: (drawn[each] > x, named[each]))
+            elif row == len(named):
+                named.append(0.0)
+                drawn.append(0.0)
+            drawn[row] = max(drawn[row], x + width)
+            named[row] = max(named[row], drawn[row], name.right if has_room else 0.0)
+            y = self._y + row * (_ROW + 2)
+            self._fault(fault, x, y, width)
+            if has_room:
+                self._plot.append(text(name.x, y + 14, fault.kind, name.classes))
+        self._y += max(len(named), 1) * (_ROW + 2) + _PANEL_GAP
 
-    def _fault(self, fault: Happened, y: float) -> None:
-        x, width = self._span(fault.began_ns, fault.healed_ns)
+    def _name(self, fault: Happened, x: float, width: float) -> _Name:
+        """In the bar of a fault, or behind it when that is too short, or before it at the end of the run."""
+        room = len(fault.kind) * _CHARACTER_WIDTH + 8
+        if room <= width:
+            return _Name(x, x + room, x + 5, "on-fault")
+        if x + width + room <= self._width:
+            return _Name(x, x + width + room, x + width + 4, "by-fault")
+        return _Name(x - room, x, x - 4, "by-fault end")
+
+    def _fault(self, fault: Happened, x: float, y: float, width: float) -> None:
         seconds = (fault.healed_ns - fault.began_ns) / 1e9
         words = (
             f"{fault.kind}: {', '.join(fault.targets)}, {seconds:.1f} s. {fault.evidence or 'No evidence'}"
         )
         bar = rectangle(x, y, width, _ROW, f"fault {family(fault.kind)}", radius=3, title=words)
         self._plot.append(bar)
-        room = int((width - 8) / _CHARACTER_WIDTH)
-        if room >= 5 or room >= len(fault.kind):
-            shown = fault.kind if len(fault.kind) <= room else fault.kind[: room - 1] + "…"
-            self._plot.append(text(x + 5, y + 14, shown, "on-fault"))
 
     # Panels of numbers.
 
@@ -151,7 +176,7 @@ class _Timeline:
 
     def _throughput(self) -> None:
         series, height = self._shown.series, _THROUGHPUT_HEIGHT
-        self._title("Throughput", "operations a second")
+        self._title("Throughput", "a second")
         total = [write + read for write, read in zip(series.writes, series.reads, strict=True)]
         step = round_step(max(total, default=1.0))
         full = step * max(math.ceil(max(total, default=1.0) / step), 1)
@@ -163,7 +188,7 @@ class _Timeline:
         self._plot.append(area(self._points(total, top, height, full), base, "reads"))
         self._plot.append(area(self._points(series.writes, top, height, full), base, "writes"))
         for gap in self._shown.gaps:
-            if gap.seconds >= _GAP_SHOWN_S:
+            if gap.seconds >= GAP_SHOWN_S:
                 self._gap(gap, base)
         self._y = base + _PANEL_GAP
 
@@ -195,7 +220,7 @@ class _Timeline:
 
     def _latency(self) -> None:
         series, height = self._shown.series, _LATENCY_HEIGHT
-        self._title("Latency", "median and 99 %")
+        self._title("Latency", "median, 99 %")
         highest = max((each for each in series.p99_ms if each is not None), default=1.0)
         lowest = min((each for each in series.p50_ms if each is not None), default=1.0)
         ends = math.floor(math.log10(max(lowest, 0.1))), math.ceil(math.log10(max(highest, 1.1)))
@@ -257,8 +282,8 @@ class _Timeline:
             self._plot.append(rectangle(x, self._y, width, _ROW, f"role {seen.role}", radius=2, title=title))
             words = f"term {seen.term}"
             if seen.role == "leader" and seen.term is not None:
-                words = words if width > len(words) * _CHARACTER_WIDTH + 8 else str(seen.term)
-                if width > len(words) * _CHARACTER_WIDTH + 6:
+                words = words if width > len(words) * _BOLD_WIDTH + 8 else str(seen.term)
+                if width > len(words) * _BOLD_WIDTH + 6:
                     self._plot.append(text(x + 5, self._y + 14, words, "on-leader"))
 
     def _anomalies(self, top: float, bottom: float) -> None:
@@ -280,11 +305,6 @@ class _Timeline:
             if x < self._width - 12 or second == 0:
                 self._plot.append(text(x, bottom + 20, clock(second), kind))
         self._y = bottom + 28
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds since the beginning."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def round_step(largest: float) -> float:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from chaos import folder as folders
 from chaos import report
 from chaos.faults.fault import Happened
 from chaos.folder import Broken, Settings, Verdict, write_settings, write_verdict
-from chaos.history import Operation, Write, write_history
+from chaos.history import Operation, Shown, Write, write_history
 from chaos.observer import Sighting
+from chaos.report.clock import clock
 from chaos.report.families import family
+from chaos.report.overview import overview
 from chaos.report.series import Buckets, bucket_s, quantile
-from chaos.report.timeline import round_step
+from chaos.report.timeline import Happenings, draw, round_step
 
 
 def operation(ended_s: float, took_ms: float = 5.0, *, read: bool = False, **members: object) -> Operation:
@@ -54,6 +58,10 @@ def folder(tmp_path: Path) -> Path:
         kind="kill", targets=("n0",), began_ns=4 * 10**9, healed_ns=5 * 10**9, evidence="</script><b>"
     )
     (tmp_path / "faults.jsonl").write_bytes(msgspec.json.encode(fault))
+    for node in ("n0", "n5"):
+        log = tmp_path / "cluster" / node / "steled.log"
+        log.parent.mkdir(parents=True)
+        log.write_text("{}\n", encoding="utf-8")
     seen = [Sighting(at_ns=0, node="n0", role="leader", term=3)]
     (tmp_path / "nodes.jsonl").write_bytes(b"\n".join(msgspec.json.encode(each) for each in seen))
     broken = Broken(promise="p", what="<script>alert(1)</script>", operations=(history[3],))
@@ -64,6 +72,8 @@ def folder(tmp_path: Path) -> Path:
         operations=len(history),
         faults={"kill": 1},
         unavailable_s={"kill": [2.1]},
+        recovery_s={"kill": [1.23]},
+        judged={"transfers": 0, "blocks": 4711},
         broken=[broken],
     )
     write_verdict(tmp_path, verdict)
@@ -73,8 +83,8 @@ def folder(tmp_path: Path) -> Path:
 def test_it_is_complete_in_itself_and_takes_no_markup_from_a_run(folder: Path) -> None:
     page = report.write(folder).read_text(encoding="utf-8")
     links = re.findall(r'(?:src|href)="([^"]*)"', page)
-    assert "cluster/n0/steled.log" in links
-    assert [link for link in links if ":" in link or link.startswith("/")] == []
+    assert [link for link in links if not link.startswith("#") and not (folder / link).is_file()] == []
+    assert {"cluster/n0/steled.log", "cluster/n5/steled.log", "history.jsonl"} <= set(links)
     assert "@import" not in page
     assert "url(" not in page
     assert page.count("<script") == page.count("</script>") == 2
@@ -87,6 +97,61 @@ def test_it_shows_the_verdict_the_stop_of_writes_and_the_leader(folder: Path) ->
     assert "no write acknowledged for 2.10 s" in page
     assert "n0: leader, term 3, 10.0 s" in page
     assert "kill: n0, 1.0 s." in page
+
+
+def test_it_shows_what_the_terminal_does(folder: Path) -> None:
+    page = report.write(folder).read_text(encoding="utf-8")
+    assert "1.23 s" in page
+    assert '<td class="n">4,711</td><td>blocks' in page
+    assert '<td class="n">0</td><td>transfers' in page
+
+
+def test_an_anomaly_comes_with_what_was_read_and_the_faults_meanwhile(folder: Path) -> None:
+    shown = (Shown(1, 9, {"n": 2}), Shown(0, 4, {"n": 1}))
+    read = operation(
+        4.5, read=True, kind="history", table="t", key="k", as_of_seq=12, shown=shown, attempts=2
+    )
+    verdict = msgspec.structs.replace(
+        folders.read(folder).verdict,
+        broken=[Broken(promise=f"p{number}", what="w", operations=(read,)) for number in range(60)],
+    )
+    write_verdict(folder, verdict)
+    page = report.write(folder).read_text(encoding="utf-8")
+    assert "t/k as of block 12 → versions 1 of block 9, 0 of block 4" in page
+    assert "ok in 2 attempts" in page
+    assert (
+        'kill of <a href="cluster/n0/steled.log">n0</a> at <a href="#timeline" data-at="4.000">0:04</a>'
+        in page
+    )
+    assert "<summary>42 more</summary>" in page
+    assert "and 10 more in verdict.json" in page
+
+
+def test_many_faults_at_once_are_drawn_without_one_name_on_another() -> None:
+    happened = [
+        Happened(
+            kind="zone cut off", targets=("n0",), began_ns=n * 10**9, healed_ns=(n + 2) * 10**9, evidence=""
+        )
+        for n in range(100)
+    ]
+    buckets = Buckets(0, 3600.0, 1.0)
+    buckets.add(operation(1.0))
+    happenings = Happenings(0, 3600 * 10**9, {"n0": "zone-a"}, buckets.series(), happened, [], [], [])
+    plot = draw(happenings).plot
+    places = re.findall(r'class="by-fault" x="([\d.]+)" y="([\d.]+)">zone cut off', plot)
+    assert plot.count('class="fault network"') == 100
+    assert len(places) > 25
+    for row in {y for _, y in places}:
+        ends = [float(x) for x, y in places if y == row]
+        assert all(later - earlier > 70 for earlier, later in pairwise(ends))
+    assert overview(happenings).count('class="fault network"') == 100
+
+
+def test_a_short_run_needs_no_overview_and_a_long_one_does(folder: Path) -> None:
+    assert '<div class="whole" hidden>' in report.write(folder).read_text(encoding="utf-8")
+    long = msgspec.structs.replace(folders.read(folder).verdict, ended_ns=3600 * 10**9)
+    write_verdict(folder, long)
+    assert '<div class="whole">' in report.write(folder).read_text(encoding="utf-8")
 
 
 def test_buckets_count_what_ended_in_them() -> None:
@@ -112,6 +177,7 @@ def test_round_numbers() -> None:
     assert bucket_s(3600, 4800) == 1.0
     assert [round_step(largest) for largest in (3, 740, 4100)] == [1, 200, 2000]
     assert quantile([1, 2, 3, 4], 0.5) == 2
+    assert [clock(61.29), clock(61.29, 1), clock(3599.9999, 3)] == ["1:01", "1:01.2", "59:59.999"]
 
 
 @pytest.mark.parametrize(
