@@ -23,6 +23,8 @@ class Outline:
         self.counts: Counter[tuple[str, str]] = Counter()
         """By kind and outcome."""
         self.errors: Counter[str] = Counter()
+        self.last_ns = 0
+        """When the last operation ended: healing the last fault may take longer than the load."""
         self._writes = WriteTimes()
         self._latencies: Counter[int] = Counter()
         for each in history:
@@ -30,6 +32,7 @@ class Outline:
 
     def add(self, operation: Operation) -> None:
         self.counts[operation.kind, operation.outcome] += 1
+        self.last_ns = max(self.last_ns, operation.completed_ns)
         self._writes.add(operation)
         if operation.outcome == "ok":
             took_ms = max((operation.completed_ns - operation.invoked_ns) / 1e6, 1e-3)

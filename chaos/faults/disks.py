@@ -228,6 +228,6 @@ def flip_a_bit(path: Path, rng: random.Random) -> str:
 
 def _fsck_of(data: Path) -> str:
     try:
-        return "; ".join(str(finding) for finding in fsck.check(data).findings[:1])
+        return "; ".join(f"{each.where}: {each.what}" for each in fsck.check(data).findings[:1])
     except StorageError as error:
         return f"it cannot be opened: {error}"

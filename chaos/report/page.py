@@ -118,6 +118,7 @@ def _happenings(folder: Folder) -> tuple[Outline, Happenings]:
         faults=folder.faults,
         sightings=folder.sightings,
         gaps=outline.gaps(),
+        last_ns=outline.last_ns,
         anomalies=[Anomaly(each.promise, each.what, each.operations) for each in verdict.broken],
     )
 

@@ -37,7 +37,7 @@ _JUDGES = {
 def tiles(folder: Folder, outline: Outline) -> str:
     """The figures that people look for first."""
     verdict = folder.verdict
-    seconds = max((verdict.ended_ns - verdict.began_ns) / 1e9, 0.001)
+    seconds = max((outline.last_ns - verdict.began_ns) / 1e9, 0.001)
     stops = outline.gaps()
     longest = max((gap.seconds for gap in stops), default=0.0)
     stopped = sum(gap.seconds for gap in stops if gap.seconds >= GAP_SHOWN_S)

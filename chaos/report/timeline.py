@@ -39,6 +39,8 @@ class Happenings(NamedTuple):
     sightings: Sequence[Sighting]
     gaps: Sequence[Gap]
     anomalies: Sequence[Anomaly]
+    last_ns: int
+    """When the last operation ended."""
 
     @property
     def seconds(self) -> float:
@@ -190,6 +192,9 @@ class _Timeline:
         for gap in self._shown.gaps:
             if gap.seconds >= GAP_SHOWN_S:
                 self._gap(gap, base)
+        x, words = self._x(self._shown.last_ns), "clients and observer have ended"
+        if self._width - x > len(words) * _CHARACTER_WIDTH:
+            self._plot.append(text((x + self._width) / 2, base - 8, words, "tick middle"))
         self._y = base + _PANEL_GAP
 
     def _gap(self, gap: Gap, base: float) -> None:
@@ -273,7 +278,8 @@ class _Timeline:
     def _lane(self, sightings: Sequence[Sighting]) -> None:
         for number, seen in enumerate(sightings):
             last = number + 1 == len(sightings)
-            until_ns = self._shown.ended_ns if last else sightings[number + 1].at_ns
+            # Nobody looks any longer when the load has ended.
+            until_ns = max(self._shown.last_ns, seen.at_ns) if last else sightings[number + 1].at_ns
             if until_ns <= self._shown.began_ns or seen.at_ns >= self._shown.ended_ns:
                 continue
             x, width = self._span(seen.at_ns, until_ns)

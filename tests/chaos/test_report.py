@@ -95,7 +95,7 @@ def test_it_shows_the_verdict_the_stop_of_writes_and_the_leader(folder: Path) ->
     page = report.write(folder).read_text(encoding="utf-8")
     assert "1 anomaly found" in page
     assert "no write acknowledged for 2.10 s" in page
-    assert "n0: leader, term 3, 10.0 s" in page
+    assert "n0: leader, term 3, 9.9 s" in page
     assert "kill: n0, 1.0 s." in page
 
 
@@ -136,7 +136,7 @@ def test_many_faults_at_once_are_drawn_without_one_name_on_another() -> None:
     ]
     buckets = Buckets(0, 3600.0, 1.0)
     buckets.add(operation(1.0))
-    happenings = Happenings(0, 3600 * 10**9, {"n0": "zone-a"}, buckets.series(), happened, [], [], [])
+    happenings = Happenings(0, 3600 * 10**9, {"n0": "zone-a"}, buckets.series(), happened, [], [], [], 0)
     plot = draw(happenings).plot
     places = re.findall(r'class="by-fault" x="([\d.]+)" y="([\d.]+)">zone cut off', plot)
     assert plot.count('class="fault network"') == 100
@@ -152,6 +152,14 @@ def test_a_short_run_needs_no_overview_and_a_long_one_does(folder: Path) -> None
     long = msgspec.structs.replace(folders.read(folder).verdict, ended_ns=3600 * 10**9)
     write_verdict(folder, long)
     assert '<div class="whole">' in report.write(folder).read_text(encoding="utf-8")
+
+
+def test_it_tells_when_healing_took_longer_than_the_load(folder: Path) -> None:
+    assert "clients and observer have ended" not in report.write(folder).read_text(encoding="utf-8")
+    write_verdict(folder, msgspec.structs.replace(folders.read(folder).verdict, ended_ns=20 * 10**9))
+    page = report.write(folder).read_text(encoding="utf-8")
+    assert "clients and observer have ended" in page
+    assert "8 a second" in page
 
 
 def test_buckets_count_what_ended_in_them() -> None:
