@@ -140,7 +140,13 @@ class Prover:
             return self._proof(Entry(), self._table(table))
         newest = self.view.history(table, key, None, 1)
         begins = not revisions or (bool(newest) and newest[0].version == revisions[0].version)
-        shown = [self._revision(revision, with_erasure=False) for revision in revisions]
+        shown: list[ShownRevision] = []
+        erasure_seq: int | None = None
+        for revision in revisions:
+            # What one erasure block names mostly stands side by side: it is shown with the first of them.
+            again = revision.erased_by == erasure_seq
+            shown.append(self._revision(revision, with_erasure=not again))
+            erasure_seq = erasure_seq if revision.erased_by is None else revision.erased_by
         entry = self._newest(table_id, table, key) if begins else Entry()
         older = shown[1:] if begins else shown
         return self._proof(msgspec.structs.replace(entry, older=older or UNSET), self._table(table))

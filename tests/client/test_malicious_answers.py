@@ -106,6 +106,20 @@ async def test_a_receipt_without_the_content_that_nothing_erased() -> None:
             await cars.get("default", "k1")
 
 
+async def test_a_history_without_a_content_that_nothing_erased() -> None:
+    log = honest()
+    log.put("k1", {"n": 2})
+    answer = history_of(log)
+    del answer["proof"]["document"]["older"][0]["salt"], answer["revisions"][1]["data"]
+    for claim in ({}, {"erased": log.size - 1}):
+        answer["revisions"][1] |= claim
+        async with reading(lying(log, lambda key: web.json_response(answer)), log) as cars:
+            with pytest.raises(VerificationFailed):
+                [each async for each in cars.history("default", "k1")]
+            with pytest.raises(VerificationFailed, match="withheld"):
+                await cars.receipt("default", "k1", history=True)
+
+
 async def test_a_receipt_of_another_block() -> None:
     log = honest()
 

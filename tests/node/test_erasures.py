@@ -15,6 +15,8 @@ import pytest
 from msgspec import UNSET
 
 from node.http import erasure_schemas
+from stele.client import BlockingClient
+from stele.client import TrustPolicy as ClientPolicy
 from stele.verify import ProofVerifier, verify_absence, verify_document
 from stele.verify.document import with_data
 from stele.verify.entry import Moment
@@ -159,7 +161,32 @@ def test_an_erasure_is_proved_at_once(node: ServedNode, ledger: str) -> None:
     history = node.ask("GET", f"{path}/history?proof=true").json
     history["proof"]["document"]["older"][1]["data"] = history["revisions"][2]["data"]
     proven = verifier(node, ledger).history(history["proof"], "cars", "k")
-    assert [fact.opened for fact in proven.older] == [False, True]
+    assert [(fact.opened, fact.erased_by) for fact in proven.older] == [(False, seq), (True, None)]
+
+
+def test_a_client_hears_by_which_block_each_content_of_a_history_went(node: ServedNode, ledger: str) -> None:
+    write(node, ledger, 7)
+    by: dict[int, int] = {}
+    for versions in ([0, 2, 4], [1, 5]):
+        made: int = erase(node, ledger, versions=versions).json["seq"]
+        by.update((version, made) for version in versions)
+    trust = ClientPolicy(str(verifier(node, ledger).policy.logs[0]))
+    with BlockingClient([node.url], trust=trust) as client:
+        cars = client.ledger(ledger)
+        shown = list(cars.history("cars", "k"))
+        assert [(each.version, each.erased) for each in shown] == [(n, by.get(n)) for n in range(6, -1, -1)]
+        receipt = json.loads(cars.receipt("cars", "k", history=True))
+    facts = verifier(node, ledger).history(receipt["proof"], "cars", "k").older
+    assert [fact.erased_by for fact in facts] == [by.get(n) for n in range(5, -1, -1)]
+    # Each block is shown once for those that it erased side by side, live revisions aside.
+    assert ["erasure" in each for each in receipt["proof"]["document"]["older"]] == [
+        True,
+        True,
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_content_cannot_be_withheld_with_the_erasure_of_another_revision(

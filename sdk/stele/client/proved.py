@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from stele.client.trust import Guard
 from stele.verify.checkpoint import Checkpoint
 from stele.verify.document import found_in, verify_absence, verify_document
 from stele.verify.entry import Fact, Moment
-from stele.verify.errors import VerificationError
+from stele.verify.errors import Incomplete, VerificationError
 from stele.verify.proof import Proven
 
 T = TypeVar("T")
@@ -149,7 +149,7 @@ class ProvedReads(LedgerAccess):
             page = answer.decode(RevisionPage)
             proof = with_contents(_proof_of(answer), answer)
             table_id, facts, checkpoint = self._page(guard, proof, asked, table_id, last)
-            _check_page(page.revisions, facts, asked)
+            _check_page(page.revisions, facts, asked, note_of(proof))
             await self.admit_covering(guard, note_of(proof), checkpoint, floor)
             for revision in page.revisions:
                 yield revision
@@ -240,16 +240,24 @@ def _proof_of(answer: Answer) -> dict[str, Any]:
     return proof
 
 
-def _check_page(revisions: list[Revision], facts: tuple[Fact, ...], asked: Question) -> None:
+def _check_page(revisions: list[Revision], facts: tuple[Fact, ...], asked: Question, note: str) -> None:
     """What is handed on must be what was proved. Times are compared as moments."""
     same = len(revisions) == len(facts) and all(
-        (shown.version, shown.seq, shown.tx, shown.op, shown.data)
-        == (fact.version, fact.seq, fact.tx, fact.op, fact.data)
+        (shown.version, shown.seq, shown.tx, shown.op, shown.data, shown.erased)
+        == (fact.version, fact.seq, fact.tx, fact.op, fact.data, fact.erased_by)
         and shown.at.isoformat(timespec="microseconds").replace("+00:00", "Z") == fact.at
         for shown, fact in zip(revisions, facts, strict=True)
     )
     if not same:
         raise VerificationFailed(f"the history of {asked} is not the one that was proved")
+    checked(f"the history of {asked} is not whole", note, lambda: check_shown(facts))
+
+
+def check_shown(facts: Iterable[Fact]) -> None:
+    """Raise Incomplete for a revision without its content that no erasure block is shown to have erased."""
+    for fact in facts:
+        if fact.op == "put" and not fact.opened and fact.erased_by is None:
+            raise Incomplete(f"the content of version {fact.version} is withheld")
 
 
 def _check_said(error: NotFound, slug: str, proven: Proven, asked: Question, note: str) -> None:

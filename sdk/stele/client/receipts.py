@@ -9,10 +9,18 @@ import msgspec
 
 from stele.client.errors import Invalid, NotFound, VerificationFailed
 from stele.client.limits import PAGE_SIZE_MAX
-from stele.client.proved import Floor, ProvedReads, Question, checked, note_of, with_contents
+from stele.client.proved import (
+    Floor,
+    ProvedReads,
+    Question,
+    check_shown,
+    checked,
+    note_of,
+    with_contents,
+)
 from stele.client.times import moment_of
 from stele.client.transport import Answer, Request
-from stele.verify.document import found_in, with_data
+from stele.verify.document import with_data
 from stele.verify.receipt import ReceiptReport, verify_receipt
 
 
@@ -105,9 +113,9 @@ class Receipts(ProvedReads):
 
         def verify() -> ReceiptReport:
             report = verify_receipt(text, guard.policy)
-            # A history may show revisions without their content. What was asked for by itself may not.
-            if report.proven is not None and kind != "history":
-                found_in(report.proven)
+            # Whoever holds a receipt may leave contents out. The server from which it comes may not.
+            if report.proven is not None and report.proven.revision is not None:
+                check_shown((report.proven.revision, *report.proven.older))
             return report
 
         report = checked("the receipt does not hold", note, verify)

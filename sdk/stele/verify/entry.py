@@ -6,15 +6,17 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from stele.format.canonical import canonicalize
 from stele.format.errors import CanonicalError
 from stele.verify import shape
+from stele.verify.erasures import is_named
 from stele.verify.errors import BrokenChain, Incomplete, InvalidProof, Malformed, Mismatch
 from stele.verify.evidence import Evidence, check_previous
 from stele.verify.merkle import leaf_hash
-from stele.verify.proof_shape import Entry, PlacedLeaf, ShownRevision
+from stele.verify.proof_shape import Entry, PlacedLeaf, ShownErasure, ShownRevision
 from stele.verify.state_map import StateRow
 
 _SALT_SIZE_BYTES = 32
@@ -159,12 +161,25 @@ def older_facts(evidence: Evidence, entry: Entry, subject: Subject, after: Fact)
 def _older_facts(evidence: Evidence, entry: Entry, subject: Subject, after: Fact) -> tuple[Fact, ...]:
     facts: list[Fact] = []
     last = after
-    for revision in [] if isinstance(entry.older, UnsetType) else entry.older:
+    erasure = UNSET if isinstance(entry.revision, UnsetType) else entry.revision.erasure
+    for shown in [] if isinstance(entry.older, UnsetType) else entry.older:
+        revision = _with_erasure(shown, erasure)
+        erasure = erasure if isinstance(revision.erasure, UnsetType) else revision.erasure
         fact = _placed_fact(evidence, revision, subject)
         _check_follows(last.version, last.prev_seq, fact)
         facts.append(fact)
         last = fact
     return tuple(facts)
+
+
+def _with_erasure(revision: ShownRevision, last: ShownErasure | UnsetType) -> ShownRevision:
+    """In a history, an erasure that is shown with one revision speaks for those after it that it names."""
+    if revision.salt is not UNSET or revision.erasure is not UNSET or isinstance(last, UnsetType):
+        return revision
+    erasure, leaf = last.info.erasure, revision.leaf
+    if isinstance(erasure, UnsetType) or not is_named(erasure, leaf.table, leaf.key, leaf.version):
+        return revision
+    return msgspec.structs.replace(revision, erasure=last)
 
 
 def _newest(evidence: Evidence, entry: Entry, subject: Subject) -> Fact | None:

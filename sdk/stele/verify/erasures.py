@@ -81,9 +81,13 @@ def _check_ranges(erasure: shape.Erasure, seq: int) -> None:
         raise Malformed(f"block {seq}: an erasure without versions or reason")
 
 
-def check_named(erasure: shape.Erasure, table: str, key: str, version: int, seq: int) -> None:
+def is_named(erasure: shape.Erasure, table: str, key: str, version: int) -> bool:
     named = any(first <= version <= last for first, last in erasure.versions)
-    if (erasure.table, erasure.key) != (table, key) or not named:
+    return named and (erasure.table, erasure.key) == (table, key)
+
+
+def check_named(erasure: shape.Erasure, table: str, key: str, version: int, seq: int) -> None:
+    if not is_named(erasure, table, key, version):
         raise Mismatch(
             f"block {seq}: what it erased",
             expected=f"version {version} of {key!r} in {table}",
