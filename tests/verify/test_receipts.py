@@ -7,6 +7,7 @@ import multiprocessing
 import random
 import time
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -298,3 +299,16 @@ def test_the_same_note_is_no_checkpoint_of_another_ledger() -> None:
     for wrong in ({"ledger_id": "00" * 16}, {"ledger": "cluster/other"}):
         with pytest.raises(VerificationError):
             verifier.verify(encoded({**good, **wrong}))
+
+
+@pytest.mark.parametrize("hostile", ["\ud800", 10**5000, 2**70, float("nan"), [[]], {1: 2}], ids=range(6))
+def test_hostile_values_in_a_parsed_proof_are_malformed(hostile: object) -> None:
+    proof = PROVER.current("cars", "vin-2")
+    for where in places(proof):
+        changed: Members = copy.deepcopy(proof)
+        parent: Any = changed
+        for name in where[:-1]:
+            parent = parent[name]
+        parent[where[-1]] = hostile
+        with pytest.raises(VerificationError):
+            ProofVerifier(VERIFIER, LEDGER.hex()).current(changed, "cars", "vin-2")

@@ -139,7 +139,8 @@ def convert(value: object, shape: type[_Shape], where: str) -> _Shape:
     """Read parsed JSON as a shape; raise Malformed."""
     try:
         return msgspec.convert(value, shape)
-    except (msgspec.ValidationError, RecursionError) as error:
+    # ValueError: a lone surrogate, or an integer of too many digits, stands where another type is expected.
+    except (msgspec.ValidationError, ValueError, RecursionError) as error:
         raise Malformed(f"{where}: {error}") from None
 
 
