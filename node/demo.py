@@ -86,10 +86,17 @@ def _locked(data: Path) -> Iterator[None]:
 
 
 def _prepare_ready_file(path: Path) -> None:
-    """See that it can be written, before anything is started, and that nobody takes an old one for ours."""
+    """See that it can be written, before anything is started, and that nobody takes an old one for ours.
+
+    It is not there for a moment: whoever waits for it would believe that the cluster serves.
+    """
     try:
-        _replace_file(path, "")
-        path.unlink()
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a directory")
+        path.unlink(missing_ok=True)
+        temporary = _temporary(path)
+        temporary.touch()
+        temporary.unlink()
     except OSError as error:
         raise DemoFailed(f"ready_file: {path} cannot be written: {error}") from error
 
@@ -352,9 +359,13 @@ class DemoCluster:
             await asyncio.sleep(0.1)
 
 
+def _temporary(path: Path) -> Path:
+    return path.with_name(path.name + ".tmp")
+
+
 def _replace_file(path: Path, text: str) -> None:
     """In one step, so that nobody reads half of it."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = _temporary(path)
     try:
         temporary.write_text(text)
         os.replace(temporary, path)

@@ -150,8 +150,8 @@ def bulk(
             report = client.ledger(ledger).bulk(
                 flags.lines(source), table=table, idempotency_key=load_key, on_acknowledged=acknowledged
             )
-    except BaseException:
-        if started:
+    except BaseException as error:
+        if started or isinstance(error, KeyboardInterrupt):  # Acknowledgements may be on their way.
             complain(f"what was loaded stays; repeat with --idempotency-key {load_key} to load the rest")
         raise
     return _print_report(report, output)
