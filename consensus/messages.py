@@ -108,7 +108,8 @@ class AppendResponse(Struct, frozen=True, tag=13, array_like=True, forbid_unknow
     Accepted: `log_index` is the last index that the message proved to match. Refused: `log_index` is the
     message's `prev_index`; `conflict_term` is the term this log has there and `conflict_index` its first
     index of that term; or term 0 and the index after this log's end (thesis section 3.5).
-    `round` is the message's; 0, which confirms nothing, when the message is of an older term.
+    To a message of an older term: refused, and `log_index` and `round` are 0, which say and confirm nothing.
+    Otherwise `round` is the message's.
     `promise_us`: having heard this leader, the sender elects nobody for so many microseconds (lease.py).
     """
 

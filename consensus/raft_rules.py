@@ -173,10 +173,9 @@ class RaftRules(Elections):
     def _on_append(self, node: Node, message: Append, terms: list[int]) -> None:
         """Thesis section 3.5. F1: the commit index follows what this message proved, and never falls."""
         if message.term < self.term:
-            # Without its round: the sender may have restarted since, begun to count rounds again, and become
-            # the leader of this term; it would take the answer for one to a round still to come.
-            refusal = AppendResponse(self.term, False, message.prev_index, 0, 0, 0)
-            self._outbox.put(node.id, refusal)
+            # Without its round and its index: the sender may have become the leader of this term since, with
+            # another log and, after a restart, other rounds; it would take the answer for one to those.
+            self._outbox.put(node.id, AppendResponse(self.term, False, 0, 0, 0, 0))
             return
         if self.leads:
             raise InvariantBroken(f"{node.id} and {self.node_id} both lead term {self.term}")
@@ -231,7 +230,7 @@ class RaftRules(Elections):
 
     def _on_append_response(self, node: Node, message: AppendResponse) -> None:
         """F3: an answer to an older leadership acknowledges nothing of this one (thesis section 3.6.2)."""
-        if not self.leads or message.term != self.term:
+        if not self.leads or message.term != self.term or not message.log_index:
             return
         if node.id in self._followers:
             self._answered_at[node.id] = self._clock()

@@ -382,3 +382,19 @@ def test_what_an_older_leader_said_of_the_members_is_forgotten(tmp_path: Path) -
     bench.settle()
     assert bench.core.applied_index == 41
     assert bench.core.log.first_index == 1
+
+
+def test_an_answer_to_an_older_leadership_says_nothing_of_this_log(tmp_path: Path) -> None:
+    """n0 led before, with a longer log: what it sent then is answered when it leads again."""
+    bench = Bench(tmp_path)
+    bench.elect()
+    bench.acknowledge("n1")
+    bench.settle()
+    other = Bench(tmp_path / "other")
+    other.answer_to("n2", append(bench.core.term))
+    late = other.answer_to("n0", append(bench.core.term - 1, (70, 0)))
+    held = bench.core.match_index("n1")
+    bench.core.receive("n1", late)
+    bench.settle()
+    assert bench.core.leads
+    assert bench.core.match_index("n1") == held
