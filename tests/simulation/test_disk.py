@@ -10,7 +10,7 @@ import pytest
 from chaos.simulation.disk import DiskFailed, Fate, OrderedRows, PowerLost, SimulatedDisk
 from chaos.simulation.scheduler import Scheduler
 from chaos.simulation.snapshots import SimulatedSink
-from consensus.snapshot import Snapshot
+from consensus.snapshot import Snapshot, SnapshotFailed
 
 
 def disk(seed: int = 1, fate: Fate = Fate.DONE) -> SimulatedDisk:
@@ -111,3 +111,19 @@ def test_what_is_not_as_it_was_sent_is_not_installed() -> None:
         sink.finish(announced)
         scheduler.advance(1.0)
         assert len(received) == installed
+
+
+def test_what_is_being_checked_is_not_changed_by_another_snapshot() -> None:
+    scheduler = Scheduler(1)
+    received: list[Snapshot] = []
+    sink = SimulatedSink(scheduler, lambda: False, received.append)
+    first, second = (
+        Snapshot(hashlib.sha256(content).digest(), 5, 9, 1, b"") for content in (b"first", b"other")
+    )
+    assert sink.offset(first) == 0
+    sink.write(b"first")
+    sink.finish(first)
+    with pytest.raises(SnapshotFailed, match="another"):
+        sink.offset(second)
+    scheduler.advance(1.0)
+    assert received == [first]
