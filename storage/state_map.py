@@ -140,8 +140,15 @@ class RecentBuckets:
             self.take(number)
             self._buckets[number] = bucket
             self._size_bytes += len(bucket) + limits.RECENT_BUCKET_SIZE_BYTES
-        while self._size_bytes > limits.RECENT_BUCKETS_SIZE_BYTES_MAX:
-            self.take(next(iter(self._buckets)))
+        # One walk for all that go: each walk passes the places of all that went before.
+        excess_bytes, oldest = self._size_bytes - limits.RECENT_BUCKETS_SIZE_BYTES_MAX, []
+        for number, bucket in self._buckets.items():
+            if excess_bytes <= 0:
+                break
+            excess_bytes -= len(bucket) + limits.RECENT_BUCKET_SIZE_BYTES
+            oldest.append(number)
+        for number in oldest:
+            self.take(number)
 
 
 def bucket_of(key_hash: bytes) -> int:
