@@ -20,7 +20,7 @@ async def until_equal(cluster: Cluster, ledger: str) -> None:
     async with aiohttp.ClientSession() as session:
         try:
             async with asyncio.timeout(limits.CONVERGE_TIMEOUT_S):
-                while len(sizes) < len(cluster.nodes) or len(set(sizes)) > 1:
+                while len(sizes) < len(cluster.nodes) or len(set(sizes)) > 1 or -1 in sizes:
                     await asyncio.sleep(limits.POLL_S)
                     sizes = [await _size(session, endpoint, ledger) for endpoint in cluster.endpoints]
         except TimeoutError as error:
@@ -28,8 +28,12 @@ async def until_equal(cluster: Cluster, ledger: str) -> None:
 
 
 async def _size(session: aiohttp.ClientSession, endpoint: str, ledger: str) -> int:
-    async with session.get(f"{endpoint}/v1/ledgers/{ledger}?consistency=snapshot") as answer:
-        return int((await answer.json())["size"]) if answer.status == 200 else -1
+    """-1 while the node does not tell."""
+    try:
+        async with session.get(f"{endpoint}/v1/ledgers/{ledger}?consistency=snapshot") as answer:
+            return int((await answer.json())["size"]) if answer.status == 200 else -1
+    except aiohttp.ClientError:
+        return -1
 
 
 async def fetch(cluster: Cluster, ledger: str, folder: Path) -> Mapping[str, Path]:

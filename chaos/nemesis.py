@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
+from chaos.checkers.anomaly import Anomaly
 from chaos.faults import clocks
 from chaos.faults.disks import BitFlip, FailingDisk, PowerLoss, TornWrite, WipedDisk
 from chaos.faults.fault import Fault, Happened, Then
@@ -52,12 +53,15 @@ class Nemesis:
         rng: random.Random,
         record: Callable[[Happened], None],
         build: Sequence[Path],
+        found: Callable[[Anomaly], None],
     ) -> None:
-        """`build`: where the packages of the build lie that nodes are upgraded to."""
+        """`build`: where the packages of the build lie that nodes are upgraded to. `found` takes what broke
+        without a fault."""
         self._cluster = cluster
         self._build = build
         self._rng = rng
         self._record = record
+        self._found = found
         self._makers: Mapping[str, Callable[[Node], Fault]] = {
             "kill": lambda node: Kill([node]),
             "kill a majority": self._kill_majority,
@@ -140,6 +144,7 @@ class Nemesis:
             if not kinds:
                 kinds = list(self._kinds)
             kind = kinds.pop(self._rng.randrange(len(kinds)))
+            await self._look_for_the_dead()
             victim = await self._victim()
             await self._once(self._makers[kind](victim), self._rng.uniform(*_HOLD_S))
 
@@ -166,6 +171,14 @@ class Nemesis:
         fitting = [node for node in nodes.values() if node.zone == target or (leader and node is not leader)]
         return self._rng.choice(fitting or list(nodes.values()))
 
+    async def _look_for_the_dead(self) -> None:
+        """Between faults all nodes run; one that does not has ended by itself."""
+        for node in self._cluster.nodes.values():
+            if node.pid is None:
+                what = f"{node.id} ended with {node.exit_code}, between faults; see {node.place.log_file}"
+                self._found(Anomaly("a node ends only when its disk fails", what))
+                await node.start()
+
     async def _victim(self) -> Node:
         if self._rng.random() < _AIM_AT_LEADER:
             leader = await self._cluster.leader()
@@ -174,14 +187,19 @@ class Nemesis:
         return self._rng.choice(list(self._cluster.nodes.values()))
 
     async def _once(self, fault: Fault, hold_s: float) -> None:
+        """One that the cluster did not get ready for, or get over, is none that happened, but an anomaly."""
         began_ns = time.monotonic_ns()
         evidence = ""
         try:
-            await fault.inject()
-            # To its end, also when the run is over: a fault that is healed at once leaves no trace.
-            await asyncio.sleep(hold_s)
-        finally:
-            evidence = await fault.heal()
+            try:
+                await fault.inject()
+                # To its end, also when the run is over: a fault that is healed at once leaves no trace.
+                await asyncio.sleep(hold_s)
+            finally:
+                evidence = await fault.heal()
+        except TimeoutError as error:
+            self._found(Anomaly("a healed cluster is whole again", f"at {fault.kind}: {error}"))
+            return
         self._record(
             Happened(
                 kind=fault.kind,

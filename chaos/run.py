@@ -277,7 +277,7 @@ class Laboratory:
 
     async def _break(self, stopped: asyncio.Event) -> None:
         rng = random.Random(self._rng.random())
-        nemesis = Nemesis(self._cluster, rng, self._happened, self._build())
+        nemesis = Nemesis(self._cluster, rng, self._happened, self._build(), self._found)
         if self._plan.kinds:
             nemesis.only(self._plan.kinds)
         schedule = self._plan.schedule
@@ -330,6 +330,10 @@ class Laboratory:
         self.result.faults.append(fault)
         self._faults_file.write(msgspec.json.encode(fault) + b"\n")
         self._progress(f"{fault.kind}: {', '.join(fault.targets)} ({fault.evidence or 'NO EVIDENCE'})")
+
+    def _found(self, anomaly: Anomaly) -> None:
+        self.result.anomalies.append(anomaly)
+        self._progress(f"BROKEN: {anomaly}")
 
     def look_for_the_dead(self) -> None:
         """After everything was healed: a node that is down, or that found itself contradicted, is no fault

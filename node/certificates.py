@@ -32,8 +32,10 @@ from node import limits
 from node.key_files import write_key_file
 
 _AUTHORITY = "ca"
-_CLOCKS_APART = timedelta(minutes=5)
-"""A certificate is valid from a little before it was made, for nodes whose clocks are behind."""
+_BACKDATED = timedelta(days=1)
+"""A certificate is valid from a day before it was made. A node that is restored with a clock hours behind
+must come up, also with one that was just renewed; that a certificate does not hold yet protects nothing,
+since its key is no older. How long it holds, which does protect, counts from when it was made."""
 
 
 class CertificatesFailed(Exception):
@@ -50,7 +52,7 @@ class Validity:
     @classmethod
     def days(cls, days: int) -> Validity:
         now = datetime.now(UTC)
-        return cls(now - _CLOCKS_APART, now + timedelta(days=days))
+        return cls(now - _BACKDATED, now + timedelta(days=days))
 
 
 @dataclass(frozen=True, slots=True)

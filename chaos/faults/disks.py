@@ -20,7 +20,6 @@ from storage import fsck
 from storage.errors import StorageError
 
 _SLOW_S = 0.02
-_CATCH_TIMEOUT_S = 10.0
 _CATCH_PERIOD_S = 0.002
 _FILES = ("*.sst", "*.log", "MANIFEST-*")
 """RocksDB's tables, its journal, and its list of tables: in a random one of these sorts a bit flips."""
@@ -114,9 +113,11 @@ class TornWrite:
         self._torn = ""
 
     async def inject(self) -> None:
+        # What an earlier death left behind is no write in whose middle this one comes.
+        await took_effect(self._node.serves)
         # A sync that takes its time leaves the time to catch the node before it.
         self._disk.set("slow", delay_s=_SLOW_S)
-        deadline_s = time.monotonic() + _CATCH_TIMEOUT_S
+        deadline_s = time.monotonic() + limits.EFFECT_TIMEOUT_S
         caught = False
         while not caught and time.monotonic() < deadline_s:
             await asyncio.sleep(_CATCH_PERIOD_S)
@@ -154,22 +155,17 @@ class WipedDisk:
 
     async def inject(self) -> None:
         # Two lost disks at once are beyond what a majority can make good.
-        if await self._cluster.until_whole():
-            await self._node.kill()
-            await self._node.wipe()
-            self._wiped = True
+        await self._cluster.until_whole()
+        await self._node.kill()
+        await self._node.wipe()
+        self._wiped = True
 
     async def heal(self) -> str:
         await self._node.start()
         if not self._wiped:
             return ""
-        if not await self._cluster.until_whole():
-            raise RuntimeError(f"{self._node.id} does not come back from an empty disk: {self._log}")
+        await self._cluster.until_whole()
         return "an empty directory, and a voter with the whole log again"
-
-    @property
-    def _log(self) -> Path:
-        return self._node.place.log_file
 
 
 class BitFlip:
@@ -184,10 +180,10 @@ class BitFlip:
         self._rng = rng
         self._where = ""
         self._found = ""
+        self._served = False
 
     async def inject(self) -> None:
-        if not await self._cluster.until_whole():
-            return
+        await self._cluster.until_whole()
         await self._node.kill()
         sorts = [sorted(self._node.place.data.rglob(each)) for each in _FILES]
         found = [[path for path in paths if path.stat().st_size] for paths in sorts]
@@ -196,23 +192,33 @@ class BitFlip:
         )
         self._found = await asyncio.to_thread(_fsck_of, self._node.place.data)
         await self._node.start()
+        await took_effect(self._decided)
+
+    async def _decided(self) -> bool:
+        """Whether the node has made up its mind about what it found."""
+        self._served = await self._node.serves()
+        return self._served or self._node.pid is None
 
     async def heal(self) -> str:
         if not self._where:
             await self._node.start()
             return ""
-        refused = await self._node.ended_within(limits.FAIL_STOP_S)
+        found = f"fsck: {self._found or 'clean'}; the node {self._conduct()}"
         await self._node.kill()
-        found = f"fsck: {self._found or 'clean'}; the node {'refused to start' if refused else 'started'}"
         # By force: a bit in what nobody reads is no damage that anybody sees.
         aside, _ = await asyncio.to_thread(
             repairing.repair, self._node.place.data, force=True, progress=lambda *_: None
         )
         await self._node.start()
-        if not await self._cluster.until_whole():
-            raise RuntimeError(f"{self._node.id} does not come back from a repair")
+        await self._cluster.until_whole()
         await asyncio.to_thread(shutil.rmtree, aside)
         return f"{self._where}: {found}; repaired and back"
+
+    def _conduct(self) -> str:
+        ended = self._node.pid is None
+        if self._served:
+            return "started, and ended when it came upon it" if ended else "started"
+        return "refused to start" if ended else "was still starting"
 
 
 def flip_a_bit(path: Path, rng: random.Random) -> str:

@@ -37,8 +37,9 @@ class MembershipChange:
             "raft": f"{at}:{limits.RAFT_PORT}",
             "http": f"{at}:{limits.HTTP_PORT}",
         }
-        if await self._insist("POST", "/v1/cluster/members", member):
-            self._done.append("learner")
+        if not await self._insist("POST", "/v1/cluster/members", member):
+            return
+        self._done.append("learner")
         # Refused until it has caught up.
         if await self._insist("POST", f"/v1/cluster/members/{node.id}/promote"):
             self._done.append("voter")
@@ -51,7 +52,8 @@ class MembershipChange:
                 self._done.append("removed")
         finally:
             await self._node.kill()
-        return f"{self._node.id}: {', '.join(self._done)}" if self._done[-1:] == ["removed"] else ""
+        whole = self._done == ["learner", "voter", "removed"]
+        return f"{self._node.id}: {', '.join(self._done)}" if whole else ""
 
     async def _insist(self, method: str, path: str, body: Mapping[str, object] | None = None) -> bool:
         """Until it is done, at whichever node answers; changes may be repeated."""
@@ -108,15 +110,15 @@ class RollingRestart:
 
     async def inject(self) -> None:
         for node in self._cluster.nodes.values():
-            if not await self._cluster.until_whole():
-                return
+            await self._cluster.until_whole()
             before = node.pid
             await node.terminate()
             await node.start()
             self._restarted.append(f"{node.id} (pid {before} to {node.pid})")
 
     async def heal(self) -> str:
-        return ", ".join(self._restarted)
+        whole = len(self._restarted) == len(self._cluster.nodes)
+        return ", ".join(self._restarted) if whole else ""
 
 
 class CertificateRotation:
@@ -131,19 +133,33 @@ class CertificateRotation:
         self.targets = tuple(cluster.nodes)
         self._cluster = cluster
         self._restarted = restarted
-        self._log_from = {node.id: node.log_size_bytes for node in cluster.nodes.values()}
+        self._log_from: dict[str, int] = {}
 
     async def inject(self) -> None:
+        # A node that is still starting would find the new files as its first ones, and take up nothing.
+        await self._cluster.until_whole()
+        self._log_from = {
+            node.id: node.log_size_bytes
+            for node in self._cluster.nodes.values()
+            if node is not self._restarted
+        }
         folder, ids = self._cluster.certificates, list(self._cluster.nodes)
         await asyncio.to_thread(
             certificates.renew, folder, CLUSTER, ids, _RENEWED_DAYS, within_days=_RENEWED_DAYS
         )
         await self._restarted.terminate()
         await self._restarted.start()
+        await took_effect(self._taken_up)
+
+    async def _taken_up(self) -> bool:
+        """Whether all that went on running say so. Each has a link to the one that was restarted."""
+        return bool(self._log_from) and all(
+            self._cluster.nodes[node_id].log_contains(b"new certificate from", start)
+            for node_id, start in self._log_from.items()
+        )
 
     async def heal(self) -> str:
+        await self._restarted.start()
+        taken_up = await self._taken_up()
         await self._cluster.until_whole()
-        others = [node for node in self._cluster.nodes.values() if node is not self._restarted]
-        words = b"new certificate from"
-        using = [node.id for node in others if node.log_contains(words, self._log_from[node.id])]
-        return f"{', '.join(using)} took up new certificates while running" if using else ""
+        return f"{', '.join(self._log_from)} took up new certificates while running" if taken_up else ""

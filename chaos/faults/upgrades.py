@@ -30,8 +30,7 @@ class RollingUpgrade:
         for node in self._cluster.nodes.values():
             was = await self._version(node)
             path = node.environment.get("PYTHONPATH")
-            if not await self._cluster.until_whole():
-                return
+            await self._cluster.until_whole()
             self._before[node.id] = path
             others = [path] if path else []
             await self._restart(node, ":".join([python_path(self._build), *others]))

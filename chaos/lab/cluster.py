@@ -20,6 +20,10 @@ CLUSTER = "chaos"
 _CERTIFICATE_DAYS = 2
 
 
+class NotWhole(TimeoutError):
+    """A cluster to which nothing is being done does not become whole; the message has what it looks like."""
+
+
 def zones_of(nodes: int, zones: int) -> dict[str, str]:
     """Nodes n0, n1, … spread over zone-a, zone-b, … in turn. Raises ValueError."""
     if not 1 <= nodes <= limits.NODES_MAX:
@@ -156,20 +160,25 @@ class Cluster:
 
     async def whole(self) -> bool:
         """Whether every node is a voter that has the whole log, and nobody else is a member."""
-        members = await self.members()
+        return self._is_whole(await self.members())
+
+    def _is_whole(self, members: Mapping[str, Mapping[str, Any]]) -> bool:
         return set(members) == set(self.nodes) and all(
             each["voter"] and each["healthy"] and each.get("caught_up", True) for each in members.values()
         )
 
-    async def until_whole(self) -> bool:
-        """Waits for `whole` and returns whether it came in time."""
+    async def until_whole(self) -> None:
+        """Waits for `whole`. Raises NotWhole."""
+        seen: Mapping[str, Mapping[str, Any]] = {}
         try:
             async with asyncio.timeout(limits.CONVERGE_TIMEOUT_S):
-                while not await self.whole():
+                while not self._is_whole(seen := await self.members()):
                     await asyncio.sleep(limits.POLL_S)
-        except TimeoutError:
-            return False
-        return True
+        except TimeoutError as error:
+            dead = [node.id for node in self.nodes.values() if node.pid is None]
+            raise NotWhole(
+                f"not whole after {limits.CONVERGE_TIMEOUT_S:.0f} s: members {seen}, not running {dead}"
+            ) from error
 
     async def ask(
         self, method: str, node: Node, path: str, body: Mapping[str, object] | None = None

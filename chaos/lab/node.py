@@ -157,7 +157,10 @@ class Node:
         pid = self.pid
         if pid is None:
             return False
-        os.kill(pid, number)
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:  # It has ended, and asyncio has yet to say so.
+            return False
         return True
 
     async def kill(self) -> bool:
@@ -169,15 +172,17 @@ class Node:
         return True
 
     async def terminate(self) -> None:
-        """SIGTERM; SIGKILL when it does not stop in time, and then raises TimeoutError."""
+        """SIGTERM; SIGKILL when it does not stop in time, and then raises TimeoutError with its log."""
         if not self._signal(signal.SIGTERM):
             return
         try:
             async with asyncio.timeout(limits.STOP_TIMEOUT_S):
                 await self._ended()
-        except TimeoutError:
+        except TimeoutError as error:
             await self.kill()
-            raise
+            raise TimeoutError(
+                f"{self.id} does not stop within {limits.STOP_TIMEOUT_S:.0f} s; see {self.place.log_file}"
+            ) from error
 
     async def ended_within(self, timeout_s: float) -> bool:
         """Whether the process ends by itself within `timeout_s`, or has ended."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
 from consensus.tls import MutualTls
-from node.certificates import credential_files
+from node.certificates import credential_files, renew
 from tests.node.served import ServedNode
 from tests.node.test_config import steled
 
@@ -52,6 +53,15 @@ def test_a_node_is_added_later_and_what_is_there_stays(
     assert "made n1" in capsys.readouterr().out
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
     load(tmp_path, "n1")
+
+
+def test_what_was_just_made_or_renewed_holds_on_a_node_whose_clock_is_hours_behind(tmp_path: Path) -> None:
+    hours_behind = datetime.now(UTC) - timedelta(hours=12)
+    create(tmp_path, "n0")
+    assert renew(tmp_path, "test", ["n0"], 3, within_days=10_000) == ["n0"]
+    for name in ("ca.pem", "n0.pem"):
+        certificate = x509.load_pem_x509_certificate((tmp_path / name).read_bytes())
+        assert certificate.not_valid_before_utc < hours_behind
 
 
 def test_renewing_gives_a_new_key_and_a_later_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
