@@ -103,6 +103,7 @@ class Nemesis:
         if all(node.disk is not None for node in nodes):
             for mode in get_args(DiskMode)[1:]:
                 makers[f"disk {mode}"] = partial(_failing, mode=mode)
+        if all(node.keeps_what_was_synced for node in nodes):
             makers["torn write"] = partial(_torn, rng=self._rng)
             makers["power loss"] = lambda node: PowerLoss([node])
             makers["power loss of all"] = lambda _: PowerLoss(list(nodes), "power loss of all")

@@ -20,6 +20,8 @@ from typing import Literal, get_args
 _SOURCE = Path(__file__).with_name("disk_shim.c")
 _BUILD_TIMEOUT_S = 60.0
 _CONTROL = struct.Struct("=IIQ")
+_SYNCED = "user.stele_synced"
+"""The extended attribute in which disk_shim.c notes the size that is on disk for certain."""
 
 DiskMode = Literal["none", "full", "write fails", "sync fails", "slow"]
 """In the order of the enumeration in disk_shim.c."""
@@ -59,6 +61,15 @@ class Disk:
             "STELE_DISK_CONTROL": str(self._control_file),
             "STELE_DISK_ROOT": str(self._root.resolve()),
         }
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the file system can keep what the shim notes of each sync; some have no such attributes."""
+        try:
+            os.setxattr(self._control_file, _SYNCED, b"")
+        except OSError:
+            return False
+        return True
 
     def set(self, mode: DiskMode, *, delay_s: float = 0.0) -> None:
         """Takes effect with the next call. "slow" delays each write and each sync by `delay_s`."""
@@ -117,7 +128,7 @@ class Disk:
 def _synced_size_bytes(path: Path) -> int:
     """As the shim noted it; 0 of a file that was never synced."""
     try:
-        return int.from_bytes(os.getxattr(path, "user.stele_synced"), sys.byteorder)
+        return int.from_bytes(os.getxattr(path, _SYNCED), sys.byteorder)
     except OSError as error:
         if error.errno != errno.ENODATA:
             raise

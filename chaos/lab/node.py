@@ -129,6 +129,11 @@ class Node:
             return sum(max(size - after.get(path, 0), 0) for path, size in before.items())
         return 0 if self.disk is None else await asyncio.to_thread(self.disk.lose_power)
 
+    @property
+    def keeps_what_was_synced(self) -> bool:
+        """Whether a loss of power can be told from a mere death: what was not synced is known, or goes."""
+        return self.disk is not None and (self.image is not None or self.disk.remembers)
+
     def use_disk(self, library: Path) -> None:
         """Puts the shim between this node and its data, from its next start on."""
         self.disk = Disk(library, self.place.directory / "disk.control", self.place.data)
