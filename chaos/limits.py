@@ -69,6 +69,9 @@ VERIFY_PERIOD_S = 0.2
 CHECKPOINTS_HELD_MAX = 500_000
 """A verifying reader looks so often, and holds on to at most so many checkpoints."""
 
+QUIET_TIMEOUT_S = 60.0
+"""How long nodes of whom nothing is asked any more may take to end what they were at."""
+
 SAMPLE_PERIOD_S = 1.0
 """How often the processes' descriptors and memory are looked at."""
 

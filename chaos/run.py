@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from chaos import folder, limits, report
+from chaos import folder, limits, quiet, report
 from chaos.availability import longest_by_fault, recovery_by_fault
 from chaos.checkers import leaks
 from chaos.checkers.anomaly import Anomaly
@@ -89,6 +89,8 @@ class Run:
     held: list[Held] = field(default_factory=list)
     refuted: list[str] = field(default_factory=list)
     samples: list[leaks.Sample] = field(default_factory=list)
+    tasks_before: Mapping[str, int] = field(default_factory=dict)
+    """How many tasks each node had before the load."""
     data: Mapping[str, Path] = field(default_factory=dict)
     """The data directory of each node."""
     judged: Counter[str] = field(default_factory=Counter)
@@ -234,6 +236,7 @@ class Laboratory:
         async with aiohttp.ClientSession() as session:
             for path in (LEDGER, f"{LEDGER}/tables/{TABLE}"):
                 await self._create(session, path)
+        self.result.tasks_before = await quiet.tasks_of(self._endpoints())
 
     async def _create(self, session: aiohttp.ClientSession, path: str) -> None:
         async with asyncio.timeout(limits.READY_TIMEOUT_S):
@@ -291,8 +294,10 @@ class Laboratory:
         return builds.another(self._plan.folder / "upgrade") if other is None else builds.checkout(other)
 
     def _observer(self) -> Observer:
-        endpoints = {node.id: node.http for node in self._cluster.nodes.values()}
-        return Observer(endpoints, self._plan.folder / "nodes.jsonl")
+        return Observer(self._endpoints(), self._plan.folder / "nodes.jsonl")
+
+    def _endpoints(self) -> dict[str, str]:
+        return {node.id: node.http for node in self._cluster.nodes.values()}
 
     async def _sample(self, stopped: asyncio.Event) -> None:
         while not stopped.is_set():
@@ -354,7 +359,15 @@ class Laboratory:
         await self._cluster.until_ready(list(self._cluster.nodes))
         await until_equal(self._cluster, LEDGER)
         exports = await fetch(self._cluster, LEDGER, self._plan.folder)
+        await self._count_tasks()
         return Collected(exports, await self._verifier_key())
+
+    async def _count_tasks(self) -> None:
+        before = self.result.tasks_before
+        after = await quiet.tasks_left(self._endpoints(), before)
+        self.result.anomalies += leaks.check_tasks(before, after)
+        self.result.judged["tasks before"] = sum(before.values())
+        self.result.judged["tasks after"] = sum(after.values())
 
     async def stop(self) -> None:
         self._history_file.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from bisect import bisect_left
@@ -167,6 +168,7 @@ def node_readings(services: Services) -> list[Measurement]:
         _single(
             "stele_commit_entries_in_flight", "Entries proposed, not applied.", committer.entries_in_flight
         ),
+        _single("stele_asyncio_tasks", "Tasks of the event loop.", len(asyncio.all_tasks())),
         _single("stele_scrub_blocks", "Blocks found sound by the scrub since the start.", scrubbing.blocks),
         _single("stele_scrub_rounds", "Rounds of the scrub over all blocks.", scrubbing.rounds),
         _single("stele_disk_free_bytes", "Free space for data.", services.disk_watch.free_size_bytes),

@@ -1,10 +1,10 @@
-"""A node gives back what it takes: descriptors, threads and memory do not grow for ever."""
+"""A node gives back what it takes: descriptors, threads, memory and tasks do not grow for ever."""
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -17,6 +17,8 @@ DESCRIPTORS_GROWTH_MAX = 100
 THREADS_GROWTH_MAX = 20
 MEMORY_GROWTH_BYTES_MAX = 400 * 1024 * 1024
 """RocksDB's caches and write buffers fill up to a few hundred MiB; a leak goes on."""
+TASKS_GROWTH_MAX = 8
+"""Of nodes of whom nothing is asked, against the busiest of them before the load: a leader has a few more."""
 
 _PAGE_SIZE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -61,6 +63,19 @@ def check(samples: Iterable[Sample]) -> list[Anomaly]:
                 grown = f"{node} (pid {pid}): from {before:,.0f} to {after:,.0f} {what}"
                 found.append(Anomaly("nothing leaks", grown))
     return found
+
+
+def check_tasks(before: Mapping[str, int], after: Mapping[str, int]) -> list[Anomaly]:
+    """Tasks of each node when nothing was asked of it yet, and when nothing is any more."""
+    limit = max(before.values(), default=0) + TASKS_GROWTH_MAX
+    silent = [
+        Anomaly("nothing leaks", f"{node} does not tell its tasks any more") for node in before.keys() - after
+    ]
+    return silent + [
+        Anomaly("nothing leaks", f"{node}: from {before.get(node, 0)} to {tasks} tasks, and nothing is asked")
+        for node, tasks in after.items()
+        if tasks > limit
+    ]
 
 
 def _quarters(values: Sequence[int]) -> tuple[float, float]:

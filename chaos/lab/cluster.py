@@ -146,7 +146,7 @@ class Cluster:
             try:
                 async with session.get(f"{self.nodes[node_id].http}/v1/cluster") as answer:
                     status: dict[str, Any] = await answer.json()
-                    return status
+                    return status if answer.status == 200 else None
             except (aiohttp.ClientError, TimeoutError):
                 return None
 

@@ -30,6 +30,8 @@ _JUDGES = {
     "repeated inserts": "the first answer again, and no second effect",
     "lines of loads": "that were resumed when they broke: each there once",
     "reads of the past": "and histories: as the journal has them",
+    "tasks before": "of all nodes' event loops, when nothing was asked of them yet",
+    "tasks after": "when nothing was asked of them any more: none may be left over",
 }
 """What each count of a verdict stands for, in the order in which it is read."""
 

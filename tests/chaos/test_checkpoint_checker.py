@@ -58,6 +58,16 @@ def test_what_grows_for_ever_leaks() -> None:
     assert "memory" in leaks.check(of_one_process(memory_bytes=20 << 20))[0].what
 
 
+def test_tasks_that_are_left_over_leak() -> None:
+    before = {"n0": 13, "n1": 17, "n2": 13}
+    # One that was a follower may lead by now.
+    assert leaks.check_tasks(before, {"n0": 17, "n1": 13, "n2": 13}) == []
+    (leak,) = leaks.check_tasks(before, {"n0": 13, "n1": 13, "n2": 40})
+    assert leak.what == "n2: from 13 to 40 tasks, and nothing is asked"
+    (silent,) = leaks.check_tasks(before, {"n0": 13, "n2": 13})
+    assert "n1" in silent.what
+
+
 def test_this_process_can_be_sampled() -> None:
     found = leaks.sample("me", os.getpid())
     assert found is not None

@@ -30,6 +30,7 @@ BUGS = {
         "leadership transfer",
         ["every pair of checkpoints", "a checkpoint is of what is committed", "every checkpoint served"],
     ),
+    "task_left_over": ("leadership transfer", ["nothing leaks"]),
     "commit_index_not_capped": (
         "isolate, then kill",
         ["no node is ever contradicted", "an acknowledged write", "journals are the same", "a node ends"],

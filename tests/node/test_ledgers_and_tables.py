@@ -110,6 +110,7 @@ def test_metrics_count_requests_and_commits(node: ServedNode, ledger: str) -> No
     assert f'stele_ledger_blocks{{ledger="{ledger}"}} 3.0' in text
     assert 'stele_raft_role{role="leader"} 1.0' in text
     assert "stele_commit_group_commands_bucket" in text
+    assert "stele_asyncio_tasks " in text
 
 
 def test_a_request_id_is_taken_over_or_made(node: ServedNode) -> None:

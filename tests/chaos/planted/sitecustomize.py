@@ -115,4 +115,19 @@ def commit_index_not_capped() -> None:
     RaftRules._on_append = on_append_uncapped  # type: ignore[method-assign]
 
 
+def task_left_over() -> None:
+    """Every strong read leaves a task behind that waits for ever."""
+    import asyncio
+
+    from node.reads import Reads
+
+    strong, left = Reads.strong, []
+
+    async def leaving(self: Any) -> None:
+        left.append(asyncio.ensure_future(asyncio.Event().wait()))
+        await strong(self)
+
+    Reads.strong = leaving  # type: ignore[method-assign]
+
+
 globals()[os.environ["PLANTED_BUG"]]()
