@@ -46,7 +46,7 @@ def test_errors_name_the_place(text: str, words: str) -> None:
 
 
 def test_an_unknown_name_gets_the_known_ones() -> None:
-    with pytest.raises(ScheduleInvalid, match="all-killed, partitions"):
+    with pytest.raises(ScheduleInvalid, match="all-killed, all-power-cut, partitions"):
         find("no-such")
 
 
