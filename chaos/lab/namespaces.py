@@ -23,7 +23,7 @@ _TABLE = "bridge stele_lab"
 _CLIENTS_ADDRESS = "10.77.0.1"
 _INSIDE = "STELE_LAB_NAMESPACE"
 _TOOLS = ("unshare", "mount", "ip", "nft")
-_PROBE_TIMEOUT_S = 10.0
+_PROBE_TIMEOUT_S = 60.0
 
 
 def _unshare() -> list[str]:

@@ -11,7 +11,7 @@ import msgspec
 from chaos.lab.network import Told
 from chaos.lab.relay import Rule
 
-_ANSWER_TIMEOUT_S = 20.0
+_ANSWER_TIMEOUT_S = 60.0
 
 
 class RelayProcess:
