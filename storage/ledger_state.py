@@ -13,7 +13,7 @@ from stele.format.state_map import key_hash_prefix
 from storage import keys, rows
 from storage.disk import Disk
 from storage.errors import InvariantBroken
-from storage.state_map import StateMap
+from storage.state_map import RecentBuckets, StateMap
 from storage.tree import TILE_SIZE_BYTES, JournalTree
 
 CATALOGUE_TABLE = "$tables"
@@ -98,9 +98,8 @@ class LedgerState:
 
     @property
     def unsealed_keys(self) -> int:
-        """How many keys were revised since the newest seal, nearly: those in one bucket may count as one, and
-        those revised again as two."""
-        return self.map.staged + len(self.unsealed)
+        """How many keys were revised since the newest seal, nearly: those revised again may count as two."""
+        return self.map.staged_rows + len(self.unsealed)
 
     def end_row(self) -> bytes:
         end = rows.JournalEnd(self.size, self.head, self.refusals_from, self.refusals_to, self.sealed)
@@ -136,16 +135,16 @@ def idempotency_key_of(information: bytes) -> str | None:
     return found
 
 
-def load_ledgers(disk: Disk) -> dict[str, LedgerState]:
-    """Every ledger of the store, as the last applied command left it."""
+def load_ledgers(disk: Disk, recent: RecentBuckets) -> dict[str, LedgerState]:
+    """Every ledger of the store, as the last applied command left it. Their maps share `recent`."""
     ledgers = {}
     for key, value in disk.scan(keys.LEDGERS, keys.end_of(keys.LEDGERS)):
         name = key[len(keys.LEDGERS) :].decode()
-        ledgers[name] = _load(disk, name, rows.decode_ledger(value))
+        ledgers[name] = _load(disk, name, rows.decode_ledger(value), recent)
     return ledgers
 
 
-def _load(disk: Disk, name: str, row: rows.LedgerRow) -> LedgerState:
+def _load(disk: Disk, name: str, row: rows.LedgerRow, recent: RecentBuckets) -> LedgerState:
     number = row.number
     stored_end = disk.get(keys.journal_end(number))
     if stored_end is None:
@@ -157,7 +156,7 @@ def _load(disk: Disk, name: str, row: rows.LedgerRow) -> LedgerState:
     if leaf_hash(last_header) != end.head:
         raise InvariantBroken(f"ledger {name!r}: block {end.size - 1} is not the one the journal ended with")
     _check_sealed_root(name, tree, end.sealed)
-    state_map = _load_map(disk, name, number, end.sealed)
+    state_map = _load_map(StateMap(disk, number, recent), name, end.sealed)
     state = LedgerState(name, row, tree, state_map, end.head, parse_header(last_header).at_us)
     state.refusals_from = end.refusals_from
     state.refusals_to = end.refusals_to
@@ -186,8 +185,7 @@ def _load_erasures(disk: Disk, state: LedgerState) -> None:
             state.erasures[rows.U64.unpack(key[len(prefix) :])[0]] = row
 
 
-def _load_map(disk: Disk, name: str, number: int, sealed: rows.Sealed | None) -> StateMap:
-    state_map = StateMap(disk, number)
+def _load_map(state_map: StateMap, name: str, sealed: rows.Sealed | None) -> StateMap:
     state_map.load()
     if sealed is not None and state_map.root != sealed.state_root:
         raise InvariantBroken(

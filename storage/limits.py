@@ -61,12 +61,12 @@ is left to do then takes about a microsecond and a half a key."""
 SEAL_SLICE_KEYS = 256
 """Keys revised at which they are put into the buckets of the next seal, ahead of it."""
 
-SEAL_STAGED_BUCKETS_MAX = 4 * SEAL_DOCUMENTS_MAX
-"""Changed buckets kept in memory for the next seal; past this many it is not expected soon."""
+SEAL_STAGED_ROWS_MAX = 4 * SEAL_DOCUMENTS_MAX
+"""Rows put into buckets in memory for the next seal; past this many it is not expected soon."""
 
-RECENT_BUCKETS_SIZE_BYTES_MAX = 8 << 20
-RECENT_BUCKET_SIZE_BYTES = 160
-"""Buckets of the newest seals that a ledger keeps in memory, and what each takes beside its rows."""
+RECENT_BUCKETS_SIZE_BYTES_MAX = 24 << 20
+RECENT_BUCKET_SIZE_BYTES = 180
+"""Buckets of the newest seals that a node keeps in memory, and what each takes beside its rows."""
 
 UNSEALED_KEYS_KEPT_MAX = 65_536
 """Past this many further keys since the newest seal, what was revised is read from the journal again when it

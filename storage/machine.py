@@ -35,7 +35,7 @@ from storage.ledger_state import (
 )
 from storage.outcomes import Committed, LedgerChanged, Outcome, Refused
 from storage.seal import forget_unsealed, seal, work_ahead
-from storage.state_map import StateMap
+from storage.state_map import RecentBuckets, StateMap
 from storage.transact import append_block, extend_journal, transact
 from storage.transition import Dispute, Transition
 
@@ -45,7 +45,8 @@ class LedgerMachine:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self.ledgers: dict[str, LedgerState] = load_ledgers(disk)
+        self._recent = RecentBuckets()
+        self.ledgers: dict[str, LedgerState] = load_ledgers(disk, self._recent)
         stored_index = disk.get(keys.APPLIED_INDEX)
         self._applied_index = 0 if stored_index is None else rows.U64.unpack(stored_index)[0]
         stored_next = disk.get(keys.NEXT_LEDGER)
@@ -124,7 +125,8 @@ class LedgerMachine:
             )
         number = self._next_ledger
         row = rows.LedgerRow(number, command.id, command.at, command.deletion_protection)
-        state = LedgerState(name, row, new_tree(self._disk, number), StateMap(self._disk, number))
+        state_map = StateMap(self._disk, number, self._recent)
+        state = LedgerState(name, row, new_tree(self._disk, number), state_map)
         information = information_bytes(command.by, None)
         header = genesis_header_bytes(
             ledger=command.id,

@@ -13,6 +13,7 @@ from storage import keys, rows
 from storage.engine import Engine
 from storage.errors import FormatUnknown, InvariantBroken
 from storage.ledger_state import LedgerState, load_ledgers
+from storage.state_map import RecentBuckets
 from storage.store import STORE_FORMAT, Store
 
 _OWN_KINDS = (b"K", b"Q", b"V")
@@ -37,7 +38,7 @@ def check_received(path: Path, applied_index: int) -> None:
         stored = engine.get(keys.APPLIED_INDEX)
         if stored is None or rows.U64.unpack(stored)[0] != applied_index:
             raise InvariantBroken(f"the snapshot is not of entry {applied_index}")
-        for state in load_ledgers(engine).values():
+        for state in load_ledgers(engine, RecentBuckets()).values():
             _check_newest_note(engine, state, state)
     finally:
         engine.close()
@@ -51,7 +52,7 @@ def carry_own_rows(store: Store, received: Engine) -> None:
     node has signed another history. Raises InvariantBroken and StorageFailed.
     """
     _copy_cosigner(store.engine, received)
-    ledgers = load_ledgers(received)
+    ledgers = load_ledgers(received, RecentBuckets())
     for name, own in store.machine.ledgers.items():
         state = ledgers.get(name)
         if state is None or state.row.id != own.row.id:

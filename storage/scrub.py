@@ -16,10 +16,12 @@ from stele.format.limits import HASH_SIZE_BYTES
 from stele.format.merkle import leaf_hash, root_of_leaves
 from stele.format.state_map import (
     BITS_PER_LEVEL,
+    BUCKET_HEAD_SIZE_BYTES,
     CHILDREN,
     ROW_SIZE_BYTES,
     StateProof,
     bucket_hash,
+    bucket_head,
     digit,
     inner_hash,
 )
@@ -29,7 +31,6 @@ from storage.disk import Disk
 from storage.errors import InvariantBroken
 from storage.journal import Journal, Leaf, decode_leaf, table_number
 from storage.ledger_state import LedgerState
-from storage.state_map import bucket_of
 from storage.tree import TILE_SIZE_BYTES, Tile, split_tile
 
 
@@ -109,10 +110,12 @@ def check_bucket_at(disk: Disk, state: LedgerState, first: int) -> int | None:
         return None
     number = int.from_bytes(row[0][len(prefix) :], "big")
     bucket = row[1]
-    if not bucket or len(bucket) % ROW_SIZE_BYTES:
+    rows = bucket[BUCKET_HEAD_SIZE_BYTES:]
+    if not rows or len(rows) % ROW_SIZE_BYTES:
         raise InvariantBroken(f"state bucket {number} has {len(bucket)} bytes")
-    key_hash = bucket[-ROW_SIZE_BYTES:][:HASH_SIZE_BYTES]
-    if bucket_of(bucket) != number or bucket_of(key_hash) != number:
+    key_hash = rows[-ROW_SIZE_BYTES:][:HASH_SIZE_BYTES]
+    level, own = state.map.bucket_of(key_hash)
+    if (own, bucket_head(BITS_PER_LEVEL * level)) != (number, bucket[:BUCKET_HEAD_SIZE_BYTES]):
         raise InvariantBroken(f"state bucket {number} holds rows of another bucket")
     proof = state.map.proof(key_hash)
     if _root_of(proof, key_hash) != state.map.root:
@@ -121,8 +124,8 @@ def check_bucket_at(disk: Disk, state: LedgerState, first: int) -> int | None:
 
 
 def _root_of(proof: StateProof, key_hash: bytes) -> bytes:
-    node = bucket_hash(proof.rows)
     depth = proof.bucket_depth
+    node = bucket_hash(proof.rows, depth)
     for start in range(0, len(proof.siblings), CHILDREN - 1):
         depth -= BITS_PER_LEVEL
         children = proof.siblings[start : start + CHILDREN - 1]

@@ -70,7 +70,7 @@ def work_ahead(state: LedgerState, disk: Disk, keys_min: int) -> None:
     Only between entries. Nothing that anybody can see changes before the seal: whether and when this is
     called decides nothing but how long the seal takes. Past a bound no more is done: no seal seems to come.
     """
-    if len(state.unsealed) < keys_min or state.map.staged >= limits.SEAL_STAGED_BUCKETS_MAX:
+    if len(state.unsealed) < keys_min or state.map.staged_rows >= limits.SEAL_STAGED_ROWS_MAX:
         return
     sealed_size = 0 if state.sealed is None else state.sealed.size
     if state.unsealed_from <= sealed_size:

@@ -1,25 +1,28 @@
 """The state map of one ledger: its buckets on the disk, the tree above them in memory.
 
-It is the map as of the newest seal: rows of later revisions wait in `LedgerState.unsealed`, so that a
-proof always fits the newest seal's root. A bucket is one row of the store, whole; the tree is rebuilt
-from the buckets when the store is opened.
+It is the map as of the newest seal: rows of later revisions wait in `LedgerState.unsealed` and here, so that
+a proof always fits the newest seal's root. A bucket is one row of the store, as it is hashed, under the first
+number of depth 20 that it covers; below depth 20 buckets are not stored apart. The tree is rebuilt from the
+buckets when the store is opened.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from stele.format.limits import HASH_SIZE_BYTES
 from stele.format.state_map import (
     BITS_PER_LEVEL,
-    BUCKET_DEPTH_MIN,
+    BUCKET_HEAD_SIZE_BYTES,
     BUCKET_PREFIX,
     BUCKET_SIZE_BYTES_MAX,
     CHILDREN,
     ROW_SIZE_BYTES,
     StateProof,
+    bucket_head,
     digit,
     is_bucket,
     node_hash,
@@ -27,10 +30,15 @@ from stele.format.state_map import (
 )
 from storage import keys, limits
 from storage.disk import Disk
-from storage.state_tree import StateTree
+from storage.errors import InvariantBroken
+from storage.state_tree import LEVEL_MAX, Changes, StateTree, no_changes
 
 _first_u32 = struct.Struct(">I").unpack_from
-_SHIFT = 32 - BUCKET_DEPTH_MIN
+_SHIFT = 32 - BITS_PER_LEVEL * LEVEL_MAX
+# From a number of depth 20 to that of the node above it, by level.
+_SHIFTS: Final = [BITS_PER_LEVEL * (LEVEL_MAX - level) for level in range(LEVEL_MAX + 1)]
+_HEADS: Final = [bucket_head(BITS_PER_LEVEL * level) for level in range(LEVEL_MAX + 1)]
+_HEAD = BUCKET_HEAD_SIZE_BYTES
 
 _sha256 = hashlib.sha256
 
@@ -38,150 +46,191 @@ _sha256 = hashlib.sha256
 class StateMap:
     """The map of the ledger with this number, as of its newest seal, with what is staged for the next one."""
 
-    def __init__(self, disk: Disk, number: int) -> None:
+    def __init__(self, disk: Disk, number: int, recent: RecentBuckets) -> None:
         self._disk = disk
         self._number = number
+        self._recent = recent
         self._tree = StateTree()
+        # Buckets that change with the next seal, by their first numbers, and their hashes.
         self._staged: dict[int, bytes] = {}
+        self._hashes: dict[int, bytes] = {}
         # New rows of full buckets. What splits costs in proportion to its rows, and that once a seal.
         self._full: dict[int, list[bytes]] = {}
-        self._recent = RecentBuckets()
+        self._level = 0
+        self.staged_rows = 0
+        """How many rows were staged since the newest seal; those of one key count each."""
 
     @property
     def root(self) -> bytes:
         return self._tree.root
 
-    @property
-    def staged(self) -> int:
-        """How many buckets have changed since the newest seal, as far as they were staged."""
-        return len(self._staged)
-
     def load(self) -> None:
-        """Rebuilds the tree: one pass over the buckets."""
+        """Rebuilds the tree: one pass over the buckets. Raises InvariantBroken for what is none."""
         prefix = keys.of_ledger(b"S", self._number)
-        start = len(prefix)
-        stored = self._disk.scan(prefix, keys.end_of(prefix))
-        self._tree.load((int.from_bytes(key[start:], "big"), _hash(bucket)) for key, bucket in stored)
+        try:
+            self._tree.load(self._loaded(len(prefix), self._disk.scan(prefix, keys.end_of(prefix))))
+        except IndexError as error:
+            raise InvariantBroken(f"ledger {self._number}: a bucket of the state map is damaged") from error
+
+    def _loaded(self, start: int, stored: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[int, int, bytes]]:
+        for key, bucket in stored:
+            first, level = int.from_bytes(key[start:], "big"), bucket[1]
+            yield level, first >> _SHIFTS[level], _hash(bucket)
 
     def stage(self, rows: Iterable[bytes], read: Callable[[bytes], bytes | None]) -> None:
         """Puts packed rows into their buckets, each instead of an older one of its key, for the next seal.
 
         `read` gives a bucket, as of the newest seal, by its key in the store.
         """
-        sha256, staged, tree, ledger = _sha256, self._staged, self._tree, self._number
-        take_recent = self._recent.take
-        changed: dict[int, bytes] = {}
+        sha256, staged, full, inner, shifts = _sha256, self._staged, self._full, self._tree.inner, _SHIFTS
+        level = self._level
+        changed: dict[int, None] = {}
         for row in rows:
-            number = bucket_of(row)
-            bucket = staged.get(number)
-            if bucket is None and tree.has_rows(number):
-                bucket = take_recent(number) or read(keys.state_bucket(ledger, number)) or b""
-                staged[number] = bucket
-            if not bucket:
-                bucket = row
-            elif len(bucket) < BUCKET_SIZE_BYTES_MAX:
-                bucket = _put(bucket, row)
+            number = _first_u32(row)[0] >> _SHIFT
+            # Buckets are nearly all at one level or the next, so the one before is where to begin.
+            while inner[level][number >> shifts[level]]:
+                level += 1
+            while level and not inner[level - 1][number >> shifts[level - 1]]:
+                level -= 1
+            first = number >> shifts[level] << shifts[level]
+            bucket = staged.get(first)
+            if bucket is None:
+                bucket = staged[first] = self._bucket(level, first, read)
+            if len(bucket) < BUCKET_SIZE_BYTES_MAX:
+                staged[first] = _put(bucket, row)
+                changed[first] = None
             else:
-                self._full.setdefault(number, []).append(row)
-                continue
-            staged[number] = bucket
-            changed[number] = sha256(BUCKET_PREFIX + bucket).digest()
-        tree.stage(changed)
+                full.setdefault(first, []).append(row)
+            self.staged_rows += 1
+        self._level = level
+        hashes = self._hashes
+        for first in changed:
+            hashes[first] = sha256(staged[first]).digest()
+
+    def _bucket(self, level: int, first: int, read: Callable[[bytes], bytes | None]) -> bytes:
+        """As of the newest seal."""
+        key = keys.state_bucket(self._number, first)
+        bucket = self._recent.take(key) or read(key) or _HEADS[level]
+        if not bucket.startswith(_HEADS[level]):
+            raise InvariantBroken(f"ledger {self._number}: state bucket {first} is not one of level {level}")
+        return bucket
 
     def seal(self, write: Callable[[bytes, bytes], None]) -> None:
-        """Makes what was staged the map; `write` takes each bucket that changed, by its key in the store."""
-        for number, rows in self._full.items():
-            bucket = self._staged[number] = merge(self._staged[number], rows)
-            self._tree.stage({number: _hash(bucket)})
-        self._tree.seal()
-        for number in sorted(self._staged):
-            write(keys.state_bucket(self._number, number), self._staged[number])
-        self._recent.keep(self._staged)
-        self._staged, self._full = {}, {}
+        """Makes what was staged the map; `write` takes each bucket that changed, by its key in the store.
+        One without a byte is no longer there."""
+        staged, changes = self._staged, no_changes()
+        for first, rows in self._full.items():
+            self._hashes.pop(first, None)
+            bucket = staged[first]
+            self._divide(bucket[1], first, merge(bucket[_HEAD:], rows), changes)
+        for first, hashed in self._hashes.items():
+            level = staged[first][1]
+            changes[level][first >> _SHIFTS[level]] = hashed
+        self._tree.seal(changes)
+        sealed = {keys.state_bucket(self._number, first): staged[first] for first in sorted(staged)}
+        for key, bucket in sealed.items():
+            write(key, bucket)
+        self._recent.keep(sealed)
+        self.forget()
+
+    def _divide(self, level: int, first: int, rows: bytes, changes: Changes) -> None:
+        """Stages a node with these rows, as however many buckets."""
+        number = first >> _SHIFTS[level]
+        if level == LEVEL_MAX or is_bucket(rows):
+            # Of the first child without rows, what the store has under the number is the whole before.
+            bucket = self._staged[first] = _HEADS[level] + rows if rows else b""
+            if rows:
+                changes[level][number] = _hash(bucket)
+            return
+        self._tree.set_inner(level, number)
+        for child, own in enumerate(split(rows, BITS_PER_LEVEL * level)):
+            if own or child == 0:
+                self._divide(level + 1, first + (child << _SHIFTS[level + 1]), own, changes)
 
     def forget(self) -> None:
         """Drops what was staged."""
-        self._staged, self._full = {}, {}
-        self._tree.forget()
+        self._staged, self._hashes, self._full = {}, {}, {}
+        self.staged_rows = 0
+
+    def bucket_of(self, key_hash: bytes) -> tuple[int, int]:
+        """The level and the first number of the bucket that a key belongs to."""
+        number, inner, level = _first_u32(key_hash)[0] >> _SHIFT, self._tree.inner, 0
+        while inner[level][number >> _SHIFTS[level]]:
+            level += 1
+        return level, number >> _SHIFTS[level] << _SHIFTS[level]
 
     def proof(self, key_hash: bytes) -> StateProof:
         """The proof of what the map says of a key, or that it says nothing."""
-        number = bucket_of(key_hash)
-        rows = self._disk.get(keys.state_bucket(self._number, number)) or b""
-        depth = BUCKET_DEPTH_MIN
+        level, first = self.bucket_of(key_hash)
+        rows = (self._disk.get(keys.state_bucket(self._number, first)) or b"")[_HEAD:]
+        depth = BITS_PER_LEVEL * level
         below: list[list[bytes]] = []
-        while not is_bucket(rows, depth):
+        while not is_bucket(rows):
             children = split(rows, depth)
             own = digit(key_hash, depth)
             depth += BITS_PER_LEVEL
             below.append([node_hash(children[i], depth) for i in range(CHILDREN) if i != own])
             rows = children[own]
-        siblings = [sibling for level in reversed(below) for sibling in level]
-        return StateProof(depth, rows, siblings + self._tree.siblings(number))
+        siblings = [sibling for each in reversed(below) for sibling in each]
+        return StateProof(depth, rows, siblings + self._tree.siblings(level, first >> _SHIFTS[level]))
 
 
 class RecentBuckets:
-    """The buckets of the newest seals, so that keys that are written again and again cost no reading."""
+    """The buckets of the newest seals of all ledgers of a store, so that those that change again and again
+    cost no reading."""
 
     def __init__(self) -> None:
-        self._buckets: dict[int, bytes] = {}
+        self._buckets: dict[bytes, bytes] = {}
         self._size_bytes = 0
 
-    def take(self, number: int) -> bytes | None:
-        """The bucket, which is about to change, if it is here."""
-        bucket = self._buckets.pop(number, None)
+    def take(self, key: bytes) -> bytes | None:
+        """The bucket with this key in the store, which is about to change, if it is here."""
+        bucket = self._buckets.pop(key, None)
         if bucket is not None:
             self._size_bytes -= len(bucket) + limits.RECENT_BUCKET_SIZE_BYTES
         return bucket
 
-    def keep(self, sealed: dict[int, bytes]) -> None:
+    def keep(self, sealed: dict[bytes, bytes]) -> None:
         """Keeps those of a seal, and of older ones what there is room for."""
-        for number, bucket in sealed.items():
-            self.take(number)
-            self._buckets[number] = bucket
-            self._size_bytes += len(bucket) + limits.RECENT_BUCKET_SIZE_BYTES
+        for key, bucket in sealed.items():
+            self.take(key)
+            if bucket:
+                self._buckets[key] = bucket
+                self._size_bytes += len(bucket) + limits.RECENT_BUCKET_SIZE_BYTES
         # One walk for all that go: each walk passes the places of all that went before.
         excess_bytes, oldest = self._size_bytes - limits.RECENT_BUCKETS_SIZE_BYTES_MAX, []
-        for number, bucket in self._buckets.items():
+        for key, bucket in self._buckets.items():
             if excess_bytes <= 0:
                 break
             excess_bytes -= len(bucket) + limits.RECENT_BUCKET_SIZE_BYTES
-            oldest.append(number)
-        for number in oldest:
-            self.take(number)
+            oldest.append(key)
+        for key in oldest:
+            self.take(key)
 
 
-def bucket_of(key_hash: bytes) -> int:
-    """The number of the node at depth 20 that a key belongs to; takes a row as well."""
-    number: int = _first_u32(key_hash)[0]
-    return number >> _SHIFT
-
-
-def merge(bucket: bytes, rows: list[bytes]) -> bytes:
-    """The bucket with `rows`, each instead of an older row of its key if there is one."""
-    starts = range(0, len(bucket), ROW_SIZE_BYTES)
-    by_key = {bucket[i : i + HASH_SIZE_BYTES]: bucket[i : i + ROW_SIZE_BYTES] for i in starts}
-    by_key.update((row[:HASH_SIZE_BYTES], row) for row in rows)
+def merge(rows: bytes, others: list[bytes]) -> bytes:
+    """Packed rows with `others`, each instead of an older row of its key if there is one."""
+    starts = range(0, len(rows), ROW_SIZE_BYTES)
+    by_key = {rows[i : i + HASH_SIZE_BYTES]: rows[i : i + ROW_SIZE_BYTES] for i in starts}
+    by_key.update((row[:HASH_SIZE_BYTES], row) for row in others)
     return b"".join(sorted(by_key.values()))
 
 
 def _hash(bucket: bytes) -> bytes:
-    """The node at depth 20 with these rows."""
+    """Of a stored bucket. Raises IndexError for one without rows."""
+    if bucket[0] != BUCKET_PREFIX[0] or bucket[1] > LEVEL_MAX or len(bucket) == _HEAD:
+        raise IndexError("it is no bucket of the state map")
     if len(bucket) <= BUCKET_SIZE_BYTES_MAX:
-        return _sha256(BUCKET_PREFIX + bucket).digest()
-    return node_hash(bucket, BUCKET_DEPTH_MIN)
+        return _sha256(bucket).digest()
+    return node_hash(bucket[_HEAD:], BITS_PER_LEVEL * bucket[1])
 
 
 def _put(bucket: bytes, row: bytes) -> bytes:
+    """The bucket, head included, with the row."""
     hashed = row[:HASH_SIZE_BYTES]
-    low, high = 0, len(bucket) // ROW_SIZE_BYTES
-    while low < high:
-        middle = (low + high) >> 1
-        start = middle * ROW_SIZE_BYTES
-        if bucket[start : start + HASH_SIZE_BYTES] < hashed:
-            low = middle + 1
-        else:
-            high = middle
-    start = low * ROW_SIZE_BYTES
-    end = start + ROW_SIZE_BYTES if bucket.startswith(hashed, start) else start
-    return bucket[:start] + row + bucket[end:]
+    for start in range(_HEAD, len(bucket), ROW_SIZE_BYTES):
+        found = bucket[start : start + HASH_SIZE_BYTES]
+        if found >= hashed:
+            end = start + ROW_SIZE_BYTES if found == hashed else start
+            return bucket[:start] + row + bucket[end:]
+    return bucket + row

@@ -1,187 +1,118 @@
-"""The state map's upper tree, in memory: the hashes of all nodes at depths 0 to 20.
+"""The upper nodes of a state map, in memory, as of its newest seal: those at depths 0 to 20.
 
-Kept sparse, in pages: a page has the 64 hashes six bits below a node, and the 16 and 4 between. So small
-ledgers are small (up to 3 KB a key at first), and one whose 2^20 buckets all have rows takes 47 MB,
-however many keys there are. The hashes stand in a page as what they are hashed from: 03 before every
-four, so that a node costs one slice and one hash.
-
-Changes come in while proofs are made of the newest seal. Depths 20 to 14, where hardly any two changes share
-a node, are hashed in place as changes come; what a bucket's hash was is remembered until the next seal, and
-a proof puts the old ones back into a copy of its page. What is above depth 14 is hashed once, by the seal.
+A node is named by its level (half its depth) and its number in it. The hashes of four children stand side by
+side behind an 03, as their parent hashes them, so that a node costs one slice and one hash; 64 such groups
+make a page, and a page is there once one of its nodes is. So a small ledger's tree is small, and one whose
+2^20 nodes at depth 20 all have rows takes 45 MB, however many keys there are.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from itertools import groupby
+from collections.abc import Iterable
 from typing import Final
 
 from stele.format.limits import HASH_SIZE_BYTES
-from stele.format.state_map import (
-    BITS_PER_LEVEL,
-    BUCKET_DEPTH_MIN,
-    CHILDREN,
-    EMPTY,
-    INNER_PREFIX,
-)
+from stele.format.state_map import BITS_PER_LEVEL, CHILDREN, EMPTY, INNER_PREFIX
 
-_LEVELS: Final = 3
-_PAGE_BITS = _LEVELS * BITS_PER_LEVEL
-_PAGE_WIDTH = 1 << _PAGE_BITS
-_PAGE_MASK = _PAGE_WIDTH - 1
-_CHILD_MASK = CHILDREN - 1
+LEVEL_MAX: Final = 10
+
+_PAGE_GROUPS = 64
+_PAGE_NODES = CHILDREN * _PAGE_GROUPS
 _GROUP_SIZE_BYTES = len(INNER_PREFIX) + CHILDREN * HASH_SIZE_BYTES
-
-# Where the groups of four begin in a page, by how far they are above its leaves: 16, then 4, then 1.
-_FIRST_GROUPS = (0, 16, 20)
+_UNTOUCHED = (INNER_PREFIX + EMPTY * CHILDREN) * _PAGE_GROUPS
 
 
-def _group(level: int, number: int) -> slice:
-    start = (_FIRST_GROUPS[level] + number) * _GROUP_SIZE_BYTES
-    return slice(start, start + _GROUP_SIZE_BYTES)
-
-
-def _node(level: int, number: int) -> slice:
-    start = _group(level, number >> BITS_PER_LEVEL).start
-    start += len(INNER_PREFIX) + (number & _CHILD_MASK) * HASH_SIZE_BYTES
+def _node(place: int) -> slice:
+    group, child = divmod(place, CHILDREN)
+    start = group * _GROUP_SIZE_BYTES + len(INNER_PREFIX) + child * HASH_SIZE_BYTES
     return slice(start, start + HASH_SIZE_BYTES)
 
 
 # Made once: a slice of two numbers that are computed costs as much as a third of a hash.
-_GROUPS = [[_group(level, n) for n in range(_PAGE_WIDTH >> 2 * (level + 1))] for level in range(_LEVELS)]
-_NODES = [[_node(level, n) for n in range(_PAGE_WIDTH >> 2 * level)] for level in range(_LEVELS)]
-_LEAVES = _NODES[0]
-_OWN = _GROUPS[_LEVELS - 1][0]
-# The way up from each leaf: what to hash, where it goes, what to hash then, and where that goes.
-_PATHS = [
-    (_LEAVES[n], _GROUPS[0][n >> 2], _NODES[1][n >> 2], _GROUPS[1][n >> 4], _NODES[2][n >> 4])
-    for n in range(_PAGE_WIDTH)
-]
+_GROUPS = [slice(n * _GROUP_SIZE_BYTES, (n + 1) * _GROUP_SIZE_BYTES) for n in range(_PAGE_GROUPS)]
+_NODES = [_node(n) for n in range(_PAGE_NODES)]
 
+_NONE_INNER = bytes(1 << BITS_PER_LEVEL * LEVEL_MAX)
 _sha256 = hashlib.sha256
 
-_Pages = dict[int, bytearray]
+Changes = list[dict[int, bytes]]
+"""By level: the number of a node that changed, and its hash."""
+
+
+def no_changes() -> Changes:
+    return [{} for _ in range(LEVEL_MAX + 1)]
 
 
 class StateTree:
-    """Nodes by depth and number; a node that was never set is that of a subtree without rows."""
+    """Nodes by level and number; a node that was never set has no rows.
+
+    `inner[level][number]` is true of an inner node. The last level in it has none yet.
+    """
 
     def __init__(self) -> None:
-        self.root = EMPTY[0]
-        # From the bottom up: pages by the number of their node, and what an untouched page holds. The last
-        # one has four leaves only, at depth 2.
-        self._levels: list[tuple[_Pages, bytes]] = [
-            ({}, _untouched(depth)) for depth in range(BUCKET_DEPTH_MIN, 0, -_PAGE_BITS)
-        ]
-        self._lowest, self._untouched = self._levels[0]
-        self._before: dict[int, bytearray] = {}
-        self._changed: dict[int, bytes] = {}
+        self.root = EMPTY
+        self.inner: list[bytearray | bytes] = [bytearray(1)]
+        self._pages: list[dict[int, bytearray]] = [{} for _ in range(LEVEL_MAX + 1)]
 
-    def has_rows(self, bucket: int) -> bool:
-        """Whether the node at depth 20 with this number has any, as of what was staged."""
-        page = self._lowest.get(bucket >> _PAGE_BITS)
-        return page is not None and page[_LEAVES[bucket & _PAGE_MASK]] != EMPTY[BUCKET_DEPTH_MIN]
+    def set_inner(self, level: int, number: int) -> None:
+        """The node is an inner one from now on: it has got too many rows. Its parent is one already."""
+        if level + 1 == len(self.inner):
+            size = 1 << BITS_PER_LEVEL * (level + 1)
+            self.inner.append(_NONE_INNER if level + 1 == LEVEL_MAX else bytearray(size))
+        flags = self.inner[level]
+        if not isinstance(flags, bytearray):
+            raise IndexError(f"nodes of level {level} do not split in memory")
+        flags[number] = 1
 
-    def load(self, buckets: Iterable[tuple[int, bytes]]) -> None:
-        """Fill an empty tree with the hashes of nodes at depth 20, in the order of their numbers."""
-        for number, children in groupby(buckets, lambda each: each[0] >> _PAGE_BITS):
-            page = self._lowest[number] = bytearray(self._untouched)
-            for bucket, hashed in children:
-                page[_LEAVES[bucket & _PAGE_MASK]] = hashed
-            for level in range(_LEVELS - 1):
-                for group, node in zip(_GROUPS[level], _NODES[level + 1], strict=True):
-                    page[node] = _sha256(page[group]).digest()
-            self._changed[number] = _sha256(page[_OWN]).digest()
-        self.seal()
+    def seal(self, changes: Changes) -> None:
+        """Set these nodes, and hash those above them; each once, however many changed below it."""
+        sha256 = _sha256
+        for level in range(LEVEL_MAX, 0, -1):
+            pages, above = self._pages[level], changes[level - 1]
+            parents: dict[int, bytearray] = {}
+            for number, hashed in changes[level].items():
+                page = pages.get(number >> 8)
+                if page is None:
+                    page = pages[number >> 8] = bytearray(_UNTOUCHED)
+                page[_NODES[number & 255]] = hashed
+                parents[number >> 2] = page
+            for number, page in parents.items():
+                above[number] = sha256(page[_GROUPS[number & 63]]).digest()
+        self.root = changes[0].get(0, self.root)
 
-    def stage(self, buckets: Mapping[int, bytes]) -> None:
-        """Set the hashes of nodes at depth 20 by their numbers, for the next seal."""
-        sha256, pages, before, changed = _sha256, self._lowest, self._before, self._changed
-        for bucket, hashed in buckets.items():
-            number = bucket >> _PAGE_BITS
-            page = pages.get(number)
-            if page is None:
-                page = pages[number] = bytearray(self._untouched)
-            leaf, group, node, upper_group, upper_node = _PATHS[bucket & _PAGE_MASK]
-            if bucket not in before:
-                before[bucket] = page[leaf]
-            page[leaf] = hashed
-            page[node] = sha256(page[group]).digest()
-            page[upper_node] = sha256(page[upper_group]).digest()
-            changed[number] = sha256(page[_OWN]).digest()
+    def load(self, buckets: Iterable[tuple[int, int, bytes]]) -> None:
+        """Fill an empty tree with its buckets: level, number, hash. Raises IndexError for one of no tree."""
+        for level, number, hashed in buckets:
+            for above in range(level):
+                parent = number >> BITS_PER_LEVEL * (level - above)
+                if not self.inner[above][parent]:
+                    self.set_inner(above, parent)
+            self._set(level, number, hashed)
+        for level in range(len(self.inner) - 2, -1, -1):
+            flags = self.inner[level]
+            number = flags.find(1)
+            while number >= 0:
+                page = self._pages[level + 1][number // _PAGE_GROUPS]
+                self._set(level, number, _sha256(page[_GROUPS[number % _PAGE_GROUPS]]).digest())
+                number = flags.find(1, number + 1)
 
-    def seal(self) -> None:
-        """Hash the rest, and make what was staged the tree. A node is hashed once, so that the cost of a
-        change falls as there are more of them."""
-        sha256, changed = _sha256, self._changed
-        if not changed:
+    def _set(self, level: int, number: int, hashed: bytes) -> None:
+        if level == 0:
+            self.root = hashed
             return
-        for pages, untouched in self._levels[1:]:
-            for number, hashed in changed.items():
-                above = pages.get(number >> _PAGE_BITS)
-                if above is None:
-                    above = pages[number >> _PAGE_BITS] = bytearray(untouched)
-                above[_LEAVES[number & _PAGE_MASK]] = hashed
-            numbers: Iterable[int] = changed
-            for level in range(_LEVELS - 1):
-                groups, nodes, bits = _GROUPS[level], _NODES[level + 1], _PAGE_BITS - 2 * (level + 1)
-                numbers, mask = dict.fromkeys([number >> 2 for number in numbers]), (1 << bits) - 1
-                for number in numbers:
-                    page, place = pages[number >> bits], number & mask
-                    page[nodes[place]] = sha256(page[groups[place]]).digest()
-            own = dict.fromkeys([number >> 2 for number in numbers])
-            changed = {number: sha256(pages[number][_OWN]).digest() for number in own}
-        # Four leaves make one group, which is all that the last page hashes.
-        self.root = sha256(self._levels[-1][0][0][_GROUPS[0][0]]).digest()
-        self._before.clear()
-        self._changed.clear()
+        page = self._pages[level].setdefault(number // _PAGE_NODES, bytearray())
+        if not page:
+            page += _UNTOUCHED
+        page[_NODES[number % _PAGE_NODES]] = hashed
 
-    def forget(self) -> None:
-        """Drop what is staged: the nodes are again what they were in the newest seal."""
-        self.stage({bucket: bytes(hashed) for bucket, hashed in self._before.items()})
-        self._before.clear()
-        self._changed.clear()
-
-    def siblings(self, bucket: int) -> list[bytes]:
-        """Three hashes a level, from depth 20 up as of the newest seal: the other children of each node
-        above the bucket."""
+    def siblings(self, level: int, number: int) -> list[bytes]:
+        """Three hashes a level, from `level` up: the other children of each node above this one."""
         found: list[bytes] = []
-        number = bucket
-        depth = BUCKET_DEPTH_MIN
-        page: bytes | bytearray = self._sealed_page(bucket >> _PAGE_BITS)
-        for pages, untouched in self._levels:
-            if depth < BUCKET_DEPTH_MIN:
-                page = pages.get(number >> _PAGE_BITS, untouched)
-            place = number & _PAGE_MASK
-            for nodes in _NODES[: depth // BITS_PER_LEVEL]:
-                first = place & ~_CHILD_MASK
-                found += [bytes(page[nodes[n]]) for n in range(first, first + CHILDREN) if n != place]
-                place >>= BITS_PER_LEVEL
-            number >>= _PAGE_BITS
-            depth -= _PAGE_BITS
+        for each in range(level, 0, -1):
+            page: bytes | bytearray = self._pages[each].get(number // _PAGE_NODES) or _UNTOUCHED
+            place = number % _PAGE_NODES
+            first = place - place % CHILDREN
+            found += [bytes(page[_NODES[n]]) for n in range(first, first + CHILDREN) if n != place]
+            number //= CHILDREN
         return found
-
-    def _sealed_page(self, number: int) -> bytes | bytearray:
-        """A page of the lowest level as of the newest seal."""
-        page = self._lowest.get(number, self._untouched)
-        first = number << _PAGE_BITS
-        before = [(n, hashed) for n in range(_PAGE_WIDTH) if (hashed := self._before.get(first + n))]
-        if not before:
-            return page
-        page = bytearray(page)
-        for place, hashed in before:
-            leaf, group, node, upper_group, upper_node = _PATHS[place]
-            page[leaf] = hashed
-            page[node] = _sha256(page[group]).digest()
-            page[upper_node] = _sha256(page[upper_group]).digest()
-        return page
-
-
-def _untouched(depth: int) -> bytes:
-    """A page without rows below it; its leaves are at `depth`."""
-    groups = ((level, 16 >> 2 * level) for level in range(_LEVELS) if depth >= 2 * (level + 1))
-    page = b"".join(
-        (INNER_PREFIX + EMPTY[depth - BITS_PER_LEVEL * level] * CHILDREN) * count for level, count in groups
-    )
-    return page

@@ -25,7 +25,7 @@ from storage.outcomes import Committed, Refused
 from storage.rows import Sealed
 from storage.view import View
 
-STORE_FORMAT = b"stele-store-3"
+STORE_FORMAT = b"stele-store-4"
 """Of all rows, the Raft log's too. It changes with any of them, so that a store of another version is called
 that, and not damaged."""
 

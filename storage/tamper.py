@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stele.format.limits import HASH_SIZE_BYTES
-from stele.format.state_map import ROW_SIZE_BYTES, key_hash
+from stele.format.state_map import BUCKET_HEAD_SIZE_BYTES, ROW_SIZE_BYTES, key_hash
 from storage import directory, keys
 from storage.engine import Batch
 from storage.errors import StorageError
 from storage.journal import Journal
 from storage.ledger_state import LedgerState, TableState
 from storage.rows import REVISION_HEAD_SIZE_BYTES, Current, decode_current
-from storage.state_map import bucket_of
 from storage.store import Store
 
 
@@ -135,9 +134,9 @@ def _current(_: Store, __: LedgerState, table: TableState, key: str, current: Cu
 
 def _bucket(store: Store, state: LedgerState, table: TableState, key: str, _: Current) -> _Place:
     hashed = key_hash(state.row.id, table.id, key)
-    number = bucket_of(hashed)
+    number = state.map.bucket_of(hashed)[1]
     row = keys.state_bucket(state.number, number)
-    starts = range(0, len(store.engine.get(row) or b""), ROW_SIZE_BYTES)
+    starts = range(BUCKET_HEAD_SIZE_BYTES, len(store.engine.get(row) or b""), ROW_SIZE_BYTES)
     own = next((at for at in starts if (store.engine.get(row) or b"").startswith(hashed, at)), None)
     if own is None:
         raise NothingToAlter(f"document {key!r} is not sealed yet")

@@ -109,13 +109,17 @@ class Transition:
         )
 
     def state_bucket(self, key: bytes) -> bytes | None:
-        """The rows of a bucket of the state map."""
+        """A bucket of the state map; nothing, or without a byte, when it is not there."""
         bucket = self._written_buckets.get(key)
         return self.disk.get(key) if bucket is None else bucket
 
     def set_state_bucket(self, key: bytes, bucket: bytes) -> None:
+        """Puts a bucket of the state map, or deletes the one that splits, which comes without a byte."""
         self._written_buckets[key] = bucket
-        self.put(key, bucket)
+        if bucket:
+            self.put(key, bucket)
+        else:
+            self.batch.delete(key)
 
     def first_answer(self, state: LedgerState, key_hash: bytes) -> rows.FirstAnswer | None:
         key = keys.idempotency(state.number, key_hash)

@@ -107,9 +107,9 @@ async def test_every_replica_works_ahead_of_the_seal(driver: Driver, leads: bool
     leader.leads = leads
     state = driver.store.machine.ledgers[LEDGER]
     leader.write(*(f"k{n}" for n in range(SEAL_SLICE_KEYS)))
-    assert (state.map.staged, state.unsealed_keys) == (0, SEAL_SLICE_KEYS)
-    await until(lambda: state.map.staged)
-    assert (state.map.staged, len(state.unsealed)) == (SEAL_SLICE_KEYS, 0)
+    assert (state.map.staged_rows, state.unsealed_keys) == (0, SEAL_SLICE_KEYS)
+    await until(lambda: state.map.staged_rows)
+    assert (state.map.staged_rows, len(state.unsealed)) == (SEAL_SLICE_KEYS, 0)
     leader.write(*(f"l{n}" for n in range(SEAL_SLICE_KEYS)))
     leader.sealing.stop()
     await asyncio.sleep(0.01)

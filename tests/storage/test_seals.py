@@ -145,7 +145,7 @@ def test_seals_worked_on_ahead_are_as_any_other(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, slice_keys: int, staged_max: int
 ) -> None:
     """In slices or at once, also past the bound and after a restart; and proofs stay as of the last seal."""
-    monkeypatch.setattr(limits, "SEAL_STAGED_BUCKETS_MAX", staged_max)
+    monkeypatch.setattr(limits, "SEAL_STAGED_ROWS_MAX", staged_max)
     shown: list[StateRow | None] = []
     for n in range(40):
         write(driver, f"k{n % 7}", f"x{n}", "hot")
@@ -153,7 +153,7 @@ def test_seals_worked_on_ahead_are_as_any_other(
         if shown:
             assert [proven(driver, "cars", key) for key in ("hot", "k0", f"x{n}")] == [*shown, None]
         state = driver.store.machine.ledgers[LEDGER]
-        assert state.map.staged < staged_max + 3
+        assert state.map.staged_rows < staged_max + 3
         assert state.unsealed_keys > 0
         if n % 9 == 8:
             expected = root_by_definition(driver)
@@ -168,7 +168,7 @@ def test_seals_worked_on_ahead_are_as_any_other(
 
 
 def test_more_unsealed_keys_than_are_kept(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "SEAL_STAGED_BUCKETS_MAX", 4)
+    monkeypatch.setattr(limits, "SEAL_STAGED_ROWS_MAX", 4)
     monkeypatch.setattr(limits, "UNSEALED_KEYS_KEPT_MAX", 3)
     write(driver, "a")
     driver.one(driver.seal())

@@ -6,8 +6,7 @@ import base64
 import hashlib
 from typing import Any
 
-DEPTH_MIN = 20
-ROWS_MAX = 64
+ROWS_MAX = 12
 
 Rows = dict[bytes, bytes]
 """Key hash to what follows it in a row."""
@@ -31,7 +30,7 @@ def prove(rows: Rows, hashed: bytes) -> dict[str, Any]:
     here = sorted(rows.items())
     siblings: list[list[tuple[bytes, bool]]] = []
     depth = 0
-    while depth < DEPTH_MIN or len(here) > ROWS_MAX:
+    while len(here) > ROWS_MAX:
         children = [[row for row in here if _digit(row[0], depth) == digit] for digit in range(4)]
         here = children.pop(_digit(hashed, depth))
         depth += 2
@@ -51,10 +50,10 @@ def prove(rows: Rows, hashed: bytes) -> dict[str, Any]:
 
 
 def _node(rows: list[tuple[bytes, bytes]], depth: int) -> bytes:
-    if not rows and depth <= DEPTH_MIN:
-        return _EMPTY[depth]
-    if depth >= DEPTH_MIN and len(rows) <= ROWS_MAX:
-        return _sha256(b"\x02" + b"".join(name + tail for name, tail in rows))
+    if not rows:
+        return bytes(32)
+    if len(rows) <= ROWS_MAX:
+        return _sha256(bytes([2, depth // 2]) + b"".join(name + tail for name, tail in rows))
     children = ([row for row in rows if _digit(row[0], depth) == digit] for digit in range(4))
     return _sha256(b"\x03" + b"".join(_node(child, depth + 2) for child in children))
 
@@ -65,8 +64,3 @@ def _digit(hashed: bytes, depth: int) -> int:
 
 def _sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
-
-
-_EMPTY = {DEPTH_MIN: _sha256(b"\x02")}
-for _depth in range(DEPTH_MIN - 2, -1, -2):
-    _EMPTY[_depth] = _sha256(b"\x03" + _EMPTY[_depth + 2] * 4)

@@ -217,7 +217,7 @@ def test_absurd_sizes_are_refused_before_anything_else() -> None:
     receipt = receipt_of("current", "vin-1")
     state = receipt["proof"]["document"]["state"]
     for wrong in (
-        {**state, "rows": "A" * 7000},
+        {**state, "rows": "A" * 1_284},
         {**state, "siblings": "A" * 16_388},
         {**state, "bucket_depth": 19},
         {**state, "siblings": ["A" * 44] * 30},

@@ -100,8 +100,8 @@ def test_a_forged_map_does_not_fit_the_seal() -> None:
     journal = sealed()
     _, frames = replayed(journal)
 
-    def other_leaf(buckets: list[list[Any]]) -> None:
-        buckets[0][1] = buckets[0][1][:-1] + bytes([buckets[0][1][-1] ^ 1])
+    def other_leaf(buckets: list[Any]) -> None:
+        buckets[0] = buckets[0][:-1] + bytes([buckets[0][-1] ^ 1])
 
     again, _ = restored(forged(frames, 3, other_leaf), ID, journal.name)
     with pytest.raises(Mismatch, match="state root"):

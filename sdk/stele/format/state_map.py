@@ -1,13 +1,13 @@
 """The state map: one row for every document key that ever had a revision, under one root.
 
-A map of rows by key hash, as a quaternary Merkle tree (docs/concepts.md, "The state map"; docs/adr/0009).
+A map of rows by key hash, as a quaternary Merkle tree (docs/concepts.md, "The state map"; docs/adr/0017).
 A node at depth d (an even number of bits) stands for all keys whose hash begins with its d bits:
 
-- at depth 20 or more, 64 rows or fewer are a bucket: SHA-256(02 || rows), the rows sorted by key hash;
-- everything else is an inner node: SHA-256(03 || four children), the children by the next two bits.
+- without rows, it is 32 zero bytes;
+- with 12 rows or fewer, it is a bucket: SHA-256(02 || d / 2 || rows), the rows sorted by key hash;
+- with more, it is an inner node: SHA-256(03 || four children), the children by the next two bits.
 
-So above depth 20 every node is an inner one, and the tree is a function of the set of rows alone. A
-subtree without rows has the same hash wherever it stands at a depth: `EMPTY[depth]`.
+So the tree is a function of the set of rows alone, and no deeper than the rows make it.
 """
 
 from __future__ import annotations
@@ -19,22 +19,26 @@ from typing import Final, NamedTuple
 
 from stele.format.limits import HASH_SIZE_BYTES
 
-BUCKET_DEPTH_MIN: Final = 20
-"""Bits of a key hash that choose one of 2^20 buckets."""
-
 BITS_PER_LEVEL: Final = 2
 CHILDREN: Final = 1 << BITS_PER_LEVEL
 
-BUCKET_ROWS_MAX: Final = 64
+BUCKET_ROWS_MAX: Final = 12
 """A bucket with more rows splits into four by the next two bits."""
 
 ROW_SIZE_BYTES: Final = 80
-BUCKET_SIZE_BYTES_MAX: Final = BUCKET_ROWS_MAX * ROW_SIZE_BYTES
 KEY_HASH_BITS: Final = 8 * HASH_SIZE_BYTES
 
 BUCKET_PREFIX: Final = b"\x02"
 INNER_PREFIX: Final = b"\x03"
 KEY_PREFIX: Final = b"\x04"
+
+BUCKET_HEAD_SIZE_BYTES: Final = 2
+"""What a bucket is hashed with before its rows: the prefix, and half its depth."""
+
+BUCKET_SIZE_BYTES_MAX: Final = BUCKET_HEAD_SIZE_BYTES + BUCKET_ROWS_MAX * ROW_SIZE_BYTES
+
+EMPTY: Final = bytes(HASH_SIZE_BYTES)
+"""A node without rows. Nobody knows what hashes to it."""
 
 _sha256 = hashlib.sha256
 _row = struct.Struct(">32sQQ32s")
@@ -90,13 +94,19 @@ def digit(key_hash: bytes, depth: int) -> int:
     return key_hash[depth >> 3] >> (6 - (depth & 7)) & (CHILDREN - 1)
 
 
-def is_bucket(rows: bytes, depth: int) -> bool:
-    """Whether the node at `depth` with these rows is a bucket."""
-    return depth >= BUCKET_DEPTH_MIN and len(rows) <= BUCKET_SIZE_BYTES_MAX
+def is_bucket(rows: bytes) -> bool:
+    """Whether a node with these rows is a bucket."""
+    return len(rows) <= BUCKET_ROWS_MAX * ROW_SIZE_BYTES
 
 
-def bucket_hash(rows: bytes) -> bytes:
-    return _sha256(BUCKET_PREFIX + rows).digest()
+def bucket_head(depth: int) -> bytes:
+    """What a bucket at this depth begins with."""
+    return BUCKET_PREFIX + bytes([depth // BITS_PER_LEVEL])
+
+
+def bucket_hash(rows: bytes, depth: int) -> bytes:
+    """Of a bucket with these rows, sorted and without doubles."""
+    return _sha256(bucket_head(depth) + rows).digest() if rows else EMPTY
 
 
 def inner_hash(children: bytes) -> bytes:
@@ -106,10 +116,8 @@ def inner_hash(children: bytes) -> bytes:
 
 def node_hash(rows: bytes, depth: int) -> bytes:
     """The hash of the node at `depth` that holds exactly these rows, sorted and without doubles."""
-    if not rows and depth <= BUCKET_DEPTH_MIN:
-        return EMPTY[depth]
-    if is_bucket(rows, depth):
-        return bucket_hash(rows)
+    if is_bucket(rows):
+        return bucket_hash(rows, depth)
     children = split(rows, depth)
     return inner_hash(b"".join(node_hash(child, depth + BITS_PER_LEVEL) for child in children))
 
@@ -117,17 +125,6 @@ def node_hash(rows: bytes, depth: int) -> bytes:
 def state_root(rows: Sequence[bytes]) -> bytes:
     """The root over packed rows in any order: the definition, for tests and small maps."""
     return node_hash(b"".join(sorted(rows)), 0)
-
-
-def _empty_hashes() -> dict[int, bytes]:
-    hashes = {BUCKET_DEPTH_MIN: bucket_hash(b"")}
-    for depth in range(BUCKET_DEPTH_MIN - BITS_PER_LEVEL, -1, -BITS_PER_LEVEL):
-        hashes[depth] = inner_hash(hashes[depth + BITS_PER_LEVEL] * CHILDREN)
-    return hashes
-
-
-EMPTY: Final = _empty_hashes()
-"""The hash of a node without rows, by its depth (0, 2 … 20)."""
 
 
 class StateProof(NamedTuple):
@@ -141,19 +138,11 @@ class StateProof(NamedTuple):
 
     def shown_siblings(self) -> tuple[bytes, bytes]:
         """As a proof shows them: those with rows, one after another, and a bit for each of all that says
-        whether it is left out, since the hash of a subtree without rows is known. No bits when none is."""
-        shown: list[bytes] = []
+        whether it is left out, since it has none. No bits when none is."""
+        shown = b"".join(sibling for sibling in self.siblings if sibling != EMPTY)
         empty = 0
-        depth = self.bucket_depth
-        for start in range(0, len(self.siblings), CHILDREN - 1):
-            without_rows = EMPTY[min(depth, BUCKET_DEPTH_MIN)]
-            for sibling in self.siblings[start : start + CHILDREN - 1]:
-                empty <<= 1
-                if sibling == without_rows:
-                    empty |= 1
-                else:
-                    shown.append(sibling)
-            depth -= BITS_PER_LEVEL
+        for sibling in self.siblings:
+            empty = empty << 1 | (sibling == EMPTY)
         size_bytes = (len(self.siblings) + 7) // 8
         bits = (empty << (8 * size_bytes - len(self.siblings))).to_bytes(size_bytes, "big")
-        return b"".join(shown), bits if empty else b""
+        return shown, bits if empty else b""

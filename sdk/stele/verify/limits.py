@@ -46,9 +46,8 @@ PROGRESS_EVERY_BLOCKS: Final = 1000
 SAVED_ROWS_PER_FRAME_MAX: Final = 16_384
 """Keys or buckets of a replay that are kept together."""
 
-BUCKET_DEPTH_MIN: Final = 20
 BUCKET_DEPTH_MAX: Final = 256
-BUCKET_ROWS_MAX: Final = 64
+BUCKET_ROWS_MAX: Final = 12
 """Of the state map: bits of a key hash that lead to a bucket, and the rows of a bucket."""
 
 STATE_SIBLINGS_MAX: Final = 3 * BUCKET_DEPTH_MAX // 2
@@ -56,8 +55,8 @@ STATE_SIBLINGS_TEXT_LENGTH_MAX: Final = 16_384
 STATE_EMPTY_TEXT_LENGTH_MAX: Final = 64
 """So many hashes of 32 bytes, and a bit for each, in base64."""
 
-STATE_ROWS_TEXT_LENGTH_MAX: Final = 6_828
-"""A full bucket, 64 rows of 80 bytes, in base64."""
+STATE_ROWS_TEXT_LENGTH_MAX: Final = 1_280
+"""A full bucket, 12 rows of 80 bytes, in base64."""
 
 ADD_CHECKPOINT_SIZE_BYTES_MAX: Final = 128 << 10
 WITNESS_PATH_LENGTH_MAX: Final = 63

@@ -47,11 +47,10 @@ class _Head(msgspec.Struct, frozen=True, array_like=True):
 
 
 _Key = tuple[str, str, int, int]
-_Bucket = tuple[int, bytes]
 _encode = msgspec.msgpack.Encoder().encode
 _decode_head = msgspec.msgpack.Decoder(_Head).decode
 _decode_keys = msgspec.msgpack.Decoder(list[_Key]).decode
-_decode_buckets = msgspec.msgpack.Decoder(list[_Bucket]).decode
+_decode_buckets = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
 def mark(chain: Chain, offset_bytes: int, digest: bytes) -> Mark:
@@ -79,7 +78,7 @@ def saved(chain: Chain, marked: Mark) -> Iterator[bytes]:
         raise Malformed("a replay is kept right after the seal that it was marked before")
     erasures = chain.erasures
     head = _Head(
-        1,
+        2,
         chain.ledger,
         chain.name,
         marked,
@@ -94,7 +93,7 @@ def saved(chain: Chain, marked: Mark) -> Iterator[bytes]:
     yield digest.digest()
 
 
-def _frames(head: _Head, keys: Iterator[_Key], buckets: Iterator[_Bucket]) -> Iterator[bytes]:
+def _frames(head: _Head, keys: Iterator[_Key], buckets: Iterator[bytes]) -> Iterator[bytes]:
     yield _encode(head)
     for rows in (keys, buckets):
         while some := list(islice(rows, SAVED_ROWS_PER_FRAME_MAX)):
@@ -121,7 +120,7 @@ def restored(frames: Iterable[bytes], ledger: str, name: str) -> tuple[Chain, Ma
         raise Malformed("a chain that keeps no history cannot go on")
     try:
         head = _decode_head(following())
-        if (head.stele_saved, head.ledger, head.name) != (1, ledger, name):
+        if (head.stele_saved, head.ledger, head.name) != (2, ledger, name):
             raise Mismatch("journal of the replay that was kept", expected=ledger, found=head.ledger)
         history.restore(head.tables)
         while keys := _decode_keys(following()):
@@ -129,7 +128,7 @@ def restored(frames: Iterable[bytes], ledger: str, name: str) -> tuple[Chain, Ma
                 history.restore_key(*key)
         while buckets := _decode_buckets(following()):
             for bucket in buckets:
-                state.restore(*bucket)
+                state.restore(bucket)
     except msgspec.MsgspecError as error:
         raise Malformed(f"the replay that was kept cannot be read: {error}") from None
     if next(waiting, b"") != digest.digest():

@@ -7,7 +7,8 @@ that no other does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterator
 from hashlib import sha256
 from typing import Final, NamedTuple
 
@@ -15,12 +16,13 @@ from msgspec import UnsetType
 
 from stele.verify import shape
 from stele.verify.errors import InvalidProof, Malformed
-from stele.verify.limits import BUCKET_DEPTH_MAX, BUCKET_DEPTH_MIN, BUCKET_ROWS_MAX
+from stele.verify.limits import BUCKET_DEPTH_MAX, BUCKET_ROWS_MAX
 
 _ROW_SIZE_BYTES: Final = 80
 _HASH_SIZE_BYTES: Final = 32
 _HASH_BITS: Final = 256
 _LEDGER_ID_SIZE_BYTES: Final = 16
+_EMPTY: Final = bytes(_HASH_SIZE_BYTES)
 
 
 class StateRow(NamedTuple):
@@ -59,8 +61,8 @@ def verify_state(proof: object, place: bytes, state_root: bytes) -> StateRow | N
 def check_state_proof(proof: shape.StateProof, place: bytes, state_root: bytes) -> StateRow | None:
     """As `verify_state`, of a proof whose shape was read already."""
     depth = proof.bucket_depth
-    if not BUCKET_DEPTH_MIN <= depth <= BUCKET_DEPTH_MAX or depth % 2:
-        expected = f"an even number from {BUCKET_DEPTH_MIN} to {BUCKET_DEPTH_MAX}"
+    if not 0 <= depth <= BUCKET_DEPTH_MAX or depth % 2:
+        expected = f"an even number up to {BUCKET_DEPTH_MAX}"
         raise Malformed("state proof: bucket_depth", expected=expected, found=depth)
     siblings = _siblings(proof, depth)
     rows = shape.decode_base64(proof.rows, "state proof: rows")
@@ -69,7 +71,7 @@ def check_state_proof(proof: shape.StateProof, place: bytes, state_root: bytes) 
         raise Malformed("state proof: rows", expected=expected, found=f"{len(rows)} bytes")
     path = int.from_bytes(place, "big") >> (_HASH_BITS - depth)
     found = _find(rows, place, path, depth)
-    _check_root(rows, path, siblings, state_root)
+    _check_root(_bucket(rows, depth), path, siblings, state_root)
     return found
 
 
@@ -85,11 +87,13 @@ def _find(rows: bytes, place: bytes, path: int, depth: int) -> StateRow | None:
         if int.from_bytes(hashed, "big") >> shift != path:
             raise InvalidProof("state proof: a row does not belong to the bucket of the key")
         if hashed == place:
-            version = int.from_bytes(rows[start + 32 : start + 40], "big")
-            seq = int.from_bytes(rows[start + 40 : start + 48], "big")
-            found = StateRow(version, seq, rows[start + 48 : start + 80])
+            found = _parsed(rows[start : start + _ROW_SIZE_BYTES])
         before = hashed
     return found
+
+
+def _parsed(row: bytes) -> StateRow:
+    return StateRow(int.from_bytes(row[32:40], "big"), int.from_bytes(row[40:48], "big"), row[48:])
 
 
 def _siblings(proof: shape.StateProof, depth: int) -> bytes:
@@ -109,14 +113,12 @@ def _siblings(proof: shape.StateProof, depth: int) -> bytes:
     at = 0
     for shift in range(8 * len(bits) - 3, unused - 1, -3):
         left_out = empty >> shift & 7
-        hashed = _EMPTY[min(depth, BUCKET_DEPTH_MIN)]
         for bit in (4, 2, 1):
             if left_out & bit:
-                parts.append(hashed)
+                parts.append(_EMPTY)
             else:
                 parts.append(shown[at : at + _HASH_SIZE_BYTES])
                 at += _HASH_SIZE_BYTES
-        depth -= 2
     return b"".join(parts)
 
 
@@ -125,8 +127,13 @@ def _expect_siblings(shown: bytes, count: int) -> None:
         raise Malformed("state proof: siblings", expected=f"{count} hashes", found=f"{len(shown)} bytes")
 
 
-def _check_root(rows: bytes, path: int, siblings: bytes, state_root: bytes) -> None:
-    node = sha256(b"\x02" + rows).digest()
+def _bucket(rows: bytes, depth: int) -> bytes:
+    """The hash of a bucket at this depth; a node without rows is all zeros."""
+    return sha256(bytes([2, depth // 2]) + rows).digest() if rows else _EMPTY
+
+
+def _check_root(node: bytes, path: int, siblings: bytes, state_root: bytes) -> None:
+    """Whether the way from a bucket up leads to the root."""
     for start in range(0, len(siblings), 96):
         own = start + ((path & 3) << 5)
         node = sha256(b"\x03" + siblings[start:own] + node + siblings[own : start + 96]).digest()
@@ -135,22 +142,69 @@ def _check_root(rows: bytes, path: int, siblings: bytes, state_root: bytes) -> N
         raise InvalidProof("state proof: root", expected=state_root, found=node)
 
 
+class _Node:
+    """A node of the replayed tree: a bucket with its rows in order, or four children. Its hash is None
+    after a change below it."""
+
+    __slots__ = ("children", "hashed", "rows")
+
+    def __init__(self, rows: list[bytes]) -> None:
+        self.rows = rows
+        self.children: list[_Node] = []
+        self.hashed: bytes | None = None
+
+    def put(self, row: bytes, depth: int) -> None:
+        """Take in a row, instead of an older one of its key."""
+        node = self
+        node.hashed = None
+        path = int.from_bytes(row[:_HASH_SIZE_BYTES], "big")
+        while node.children:
+            node = node.children[path >> (_HASH_BITS - 2 - depth) & 3]
+            node.hashed = None
+            depth += 2
+        at = bisect_left(node.rows, row[:_HASH_SIZE_BYTES])
+        same = at < len(node.rows) and node.rows[at].startswith(row[:_HASH_SIZE_BYTES])
+        node.rows[at : at + same] = [row]
+        node.divide(depth)
+
+    def divide(self, depth: int) -> None:
+        if len(self.rows) <= BUCKET_ROWS_MAX:
+            return
+        quarters: list[list[bytes]] = [[], [], [], []]
+        for row in self.rows:
+            path = int.from_bytes(row[:_HASH_SIZE_BYTES], "big")
+            quarters[path >> (_HASH_BITS - 2 - depth) & 3].append(row)
+        self.rows = []
+        self.children = [_Node(rows) for rows in quarters]
+        for child in self.children:
+            child.divide(depth + 2)
+
+    def root(self, depth: int) -> bytes:
+        if self.hashed is None:
+            if self.children:
+                below = b"".join(child.root(depth + 2) for child in self.children)
+                self.hashed = sha256(b"\x03" + below).digest()
+            else:
+                self.hashed = _bucket(b"".join(self.rows), depth)
+        return self.hashed
+
+    def buckets(self) -> Iterator[list[bytes]]:
+        if self.rows:
+            yield self.rows
+        for child in self.children:
+            yield from child.buckets()
+
+
 class StateReplay:
     """The whole map, rebuilt from a journal's revisions, to recompute the root of every seal.
 
-    Memory: about 200 bytes a key while buckets have one row, 90 from ten million keys on, and up to
-    120 MB for the nodes above.
+    Memory: about 200 bytes a key.
     """
 
     def __init__(self, ledger_id: str) -> None:
         self._ledger_id = ledger_id
-        self._buckets: dict[int, bytes] = {}
+        self._top = _Node([])
         self._changed: dict[bytes, bytes] = {}
-        self._restored: list[int] = []
-        # By depth of the children: number of the parent -> its four children, one after another.
-        self._children: dict[int, dict[int, bytearray]] = {
-            depth: {} for depth in range(2, BUCKET_DEPTH_MIN + 2, 2)
-        }
 
     def put(self, table_id: str, key: str, row: StateRow) -> None:
         """Take in a revision; raises Malformed."""
@@ -160,96 +214,34 @@ class StateReplay:
     def row(self, table_id: str, key: str) -> StateRow | None:
         """What the map says of a key, without what was taken in since the last `root`. Raises Malformed."""
         place = place_of(self._ledger_id, table_id, key)
-        rows = self._buckets.get(int.from_bytes(place[:3], "big") >> (24 - BUCKET_DEPTH_MIN), b"")
-        at = rows.find(place)
-        while at % _ROW_SIZE_BYTES and at >= 0:
-            at = rows.find(place, at + 1)
-        if at < 0:
+        path, node, depth = int.from_bytes(place, "big"), self._top, 0
+        while node.children:
+            node = node.children[path >> (_HASH_BITS - 2 - depth) & 3]
+            depth += 2
+        at = bisect_left(node.rows, place)
+        if at == len(node.rows) or not node.rows[at].startswith(place):
             return None
-        version = int.from_bytes(rows[at + 32 : at + 40], "big")
-        return StateRow(version, int.from_bytes(rows[at + 40 : at + 48], "big"), rows[at + 48 : at + 80])
+        return _parsed(node.rows[at])
 
-    def buckets(self) -> Iterator[tuple[int, bytes]]:
-        """Every bucket that has rows, as of the last `root`."""
-        return iter(self._buckets.items())
+    def buckets(self) -> Iterator[bytes]:
+        """The rows of every bucket that has some, in order, as of the last `root`."""
+        return (b"".join(rows) for rows in self._top.buckets())
 
     @property
     def rows(self) -> int:
         """How many keys the map has, as of the last `root`."""
-        return sum(len(bucket) for bucket in self._buckets.values()) // _ROW_SIZE_BYTES
+        return sum(len(rows) for rows in self._top.buckets())
 
-    def restore(self, bucket: int, rows: bytes) -> None:
-        """Take up a bucket of a map that was replayed before; the next `root` hashes it."""
-        self._buckets[bucket] = rows
-        self._restored.append(bucket)
+    def restore(self, rows: bytes) -> None:
+        """Take up rows of a map that was replayed before; the next `root` hashes them. Raises Malformed."""
+        if len(rows) % _ROW_SIZE_BYTES:
+            raise Malformed("rows of a replayed state map", found=f"{len(rows)} bytes")
+        for start in range(0, len(rows), _ROW_SIZE_BYTES):
+            self._top.put(rows[start : start + _ROW_SIZE_BYTES], 0)
 
     def root(self) -> bytes:
         """The state root over everything taken in so far."""
-        changed = self._merge()
-        for depth in range(BUCKET_DEPTH_MIN, 0, -2):
-            changed = self._hash_parents(depth, changed)
-        return changed.get(0) or self._root_before()
-
-    def _root_before(self) -> bytes:
-        top = self._children[2].get(0)
-        return _EMPTY[0] if top is None else sha256(b"\x03" + top).digest()
-
-    def _merge(self) -> dict[int, bytes]:
-        """Put the changed rows into their buckets; returns the buckets' new hashes."""
-        by_bucket: dict[int, dict[bytes, bytes]] = {}
         for place, row in self._changed.items():
-            bucket = int.from_bytes(place[:3], "big") >> (24 - BUCKET_DEPTH_MIN)
-            by_bucket.setdefault(bucket, {})[place] = row
+            self._top.put(place + row, 0)
         self._changed = {}
-        hashes = {}
-        for bucket, rows in by_bucket.items():
-            packed = self._buckets.get(bucket, b"")
-            old = {packed[i : i + 32]: packed[i + 32 : i + 80] for i in range(0, len(packed), 80)}
-            merged = sorted((old | rows).items())
-            self._buckets[bucket] = b"".join(place + row for place, row in merged)
-            hashes[bucket] = _subtree([place + row for place, row in merged], BUCKET_DEPTH_MIN)
-        for bucket in self._restored:
-            packed = self._buckets[bucket]
-            hashes[bucket] = _subtree(
-                [packed[i : i + 80] for i in range(0, len(packed), 80)], BUCKET_DEPTH_MIN
-            )
-        self._restored.clear()
-        return hashes
-
-    def _hash_parents(self, depth: int, changed: dict[int, bytes]) -> dict[int, bytes]:
-        nodes = self._children[depth]
-        parents = set()
-        for index, hashed in changed.items():
-            parent = nodes.get(index >> 2)
-            if parent is None:
-                parent = nodes[index >> 2] = bytearray(_EMPTY[depth] * 4)
-            start = (index & 3) * 32
-            parent[start : start + 32] = hashed
-            parents.add(index >> 2)
-        return {parent: sha256(b"\x03" + nodes[parent]).digest() for parent in parents}
-
-
-def _subtree(rows: list[bytes], depth: int) -> bytes:
-    """The hash of a node at the buckets' depth or below."""
-    if len(rows) <= BUCKET_ROWS_MAX:
-        return sha256(b"\x02" + b"".join(rows)).digest()
-    return sha256(b"\x03" + b"".join(_subtree(child, depth + 2) for child in _quarters(rows, depth))).digest()
-
-
-def _quarters(rows: list[bytes], depth: int) -> Iterable[list[bytes]]:
-    quarters: tuple[list[bytes], ...] = ([], [], [], [])
-    for row in rows:
-        quarters[int.from_bytes(row[:32], "big") >> (_HASH_BITS - 2 - depth) & 3].append(row)
-    return quarters
-
-
-def _empty_subtrees() -> dict[int, bytes]:
-    node = sha256(b"\x02").digest()
-    found = {BUCKET_DEPTH_MIN: node}
-    for depth in range(BUCKET_DEPTH_MIN - 2, -1, -2):
-        node = sha256(b"\x03" + node * 4).digest()
-        found[depth] = node
-    return found
-
-
-_EMPTY: Final = _empty_subtrees()
+        return self._top.root(0)
