@@ -233,3 +233,53 @@ async def test_closing_waits_then_gives_up() -> None:
         await pending
     with pytest.raises(ShuttingDown):
         committer.submit(command("e"))
+
+
+async def test_after_a_large_group_its_clients_are_given_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "GATHER_S", 60.0)
+    proposer = HeldProposer()
+    committer = Committer(proposer)
+    for n in range(10):
+        committer.submit(command(f"a{n}"))
+    await asyncio.sleep(0)
+    proposer.answer(0)
+    for n in range(8):
+        committer.submit(command(f"b{n}"))
+        await asyncio.sleep(0)
+    assert [len(names) for names, _ in proposer.proposed] == [10], "nine are expected again"
+    committer.submit(command("b8"))
+    await asyncio.sleep(0)
+    assert [len(names) for names, _ in proposer.proposed] == [10, 9]
+    proposer.answer(1)
+    await asyncio.sleep(0)
+    committer.submit(command("c"))
+    committer.submit_ahead(command("seal"))
+    await asyncio.sleep(0)
+    assert [names for names, _ in proposer.proposed][2:] == [["seal", "c"]], "what is ahead waits for nobody"
+    proposer.answer(2)
+    await asyncio.sleep(0)
+    lone = committer.submit(command("d"))
+    await asyncio.sleep(0)
+    proposer.answer(3)
+    await lone
+
+
+async def test_clients_that_do_not_come_back_are_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "GATHER_S", 0.001)
+    proposer = HeldProposer()
+    another = asyncio.Event()
+    committer = Committer(proposer, on_group=lambda commands, size_bytes: another.set())
+    for n in range(10):
+        committer.submit(command(f"a{n}"))
+    await asyncio.sleep(0)
+    another.clear()
+    late = committer.submit(command("late"))
+    proposer.answer(0)
+    await asyncio.sleep(0)
+    assert len(proposer.proposed) == 1
+    await asyncio.wait_for(another.wait(), 5)
+    proposer.answer(1)
+    await late
+    committer.submit(command("alone"))
+    await asyncio.sleep(0)
+    assert [names for names, _ in proposer.proposed][1:] == [["late"], ["alone"]]
