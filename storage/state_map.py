@@ -191,12 +191,10 @@ class RecentBuckets:
         return bucket
 
     def keep(self, sealed: dict[bytes, bytes]) -> None:
-        """Keeps those of a seal, and of older ones what there is room for."""
-        for key, bucket in sealed.items():
-            self.take(key)
-            if bucket:
-                self._buckets[key] = bucket
-                self._size_bytes += len(bucket) + limits.RECENT_BUCKET_SIZE_BYTES
+        """Keeps those of a seal, and of older ones what there is room for. None of them may be here: what
+        changes is taken first."""
+        self._buckets.update(sealed)
+        self._size_bytes += sum(map(len, sealed.values())) + limits.RECENT_BUCKET_SIZE_BYTES * len(sealed)
         # One walk for all that go: each walk passes the places of all that went before.
         excess_bytes, oldest = self._size_bytes - limits.RECENT_BUCKETS_SIZE_BYTES_MAX, []
         for key, bucket in self._buckets.items():
