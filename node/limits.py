@@ -83,8 +83,8 @@ GROUP_AHEAD_SIZE_BYTES_MIN = 64 << 10
 """With an entry in flight, a further one goes only with this many commands or bytes: small writes that share
 an entry save more work than they wait."""
 
-GATHER_S = 0.005
-GATHERED_SHARE = 0.95
+GATHER_S = 0.008
+GATHERED_SHARE = 0.97
 GATHERED_COMMANDS_MIN = 8
 """With nothing in flight, and after an entry of at least so many commands, those that come wait this long at
 most for as many as this share of them: most clients that it answered write again. Below 1, so that groups
