@@ -84,10 +84,7 @@ class StateTree:
     def load(self, buckets: Iterable[tuple[int, int, bytes]]) -> None:
         """Fill an empty tree with its buckets: level, number, hash. Raises IndexError for one of no tree."""
         for level, number, hashed in buckets:
-            for above in range(level):
-                parent = number >> BITS_PER_LEVEL * (level - above)
-                if not self.inner[above][parent]:
-                    self.set_inner(above, parent)
+            self._make_room(level, number)
             self._set(level, number, hashed)
         for level in range(len(self.inner) - 2, -1, -1):
             flags = self.inner[level]
@@ -97,14 +94,20 @@ class StateTree:
                 self._set(level, number, _sha256(page[_GROUPS[number % _PAGE_GROUPS]]).digest())
                 number = flags.find(1, number + 1)
 
+    def _make_room(self, level: int, number: int) -> None:
+        """Have a node's parent, and those above it, be inner ones."""
+        if level and not (level < len(self.inner) and self.inner[level - 1][number >> BITS_PER_LEVEL]):
+            self._make_room(level - 1, number >> BITS_PER_LEVEL)
+            self.set_inner(level - 1, number >> BITS_PER_LEVEL)
+
     def _set(self, level: int, number: int, hashed: bytes) -> None:
         if level == 0:
             self.root = hashed
             return
-        page = self._pages[level].setdefault(number // _PAGE_NODES, bytearray())
-        if not page:
-            page += _UNTOUCHED
-        page[_NODES[number % _PAGE_NODES]] = hashed
+        page = self._pages[level].get(number >> 8)
+        if page is None:
+            page = self._pages[level][number >> 8] = bytearray(_UNTOUCHED)
+        page[_NODES[number & 255]] = hashed
 
     def siblings(self, level: int, number: int) -> list[bytes]:
         """Three hashes a level, from `level` up: the other children of each node above this one."""
