@@ -64,9 +64,8 @@ SEAL_SLICE_KEYS = 256
 SEAL_STAGED_ROWS_MAX = 8 * SEAL_DOCUMENTS_MAX
 """Rows put into buckets in memory for the next seal; past this many it is not expected soon."""
 
-RECENT_BUCKETS_SIZE_BYTES_MAX = 24 << 20
-RECENT_BUCKET_SIZE_BYTES = 180
-"""Buckets of the newest seals that a node keeps in memory, and what each takes beside its rows."""
+RECENT_BUCKETS_MAX = 32_768
+"""Buckets of the newest seals that a node keeps in memory: about 650 bytes each, 1.1 KiB at most."""
 
 UNSEALED_KEYS_KEPT_MAX = 65_536
 """Past this many further keys since the newest seal, what was revised is read from the journal again when it

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Final
 
 from stele.format.limits import HASH_SIZE_BYTES
@@ -110,7 +111,7 @@ class StateMap:
     def _bucket(self, level: int, first: int, read: Callable[[bytes], bytes | None]) -> bytes:
         """As of the newest seal."""
         key = keys.state_bucket(self._number, first)
-        bucket = self._recent.take(key) or read(key) or _HEADS[level]
+        bucket = self._recent.pop(key, None) or read(key) or _HEADS[level]
         if not bucket.startswith(_HEADS[level]):
             raise InvariantBroken(f"ledger {self._number}: state bucket {first} is not one of level {level}")
         return bucket
@@ -175,35 +176,16 @@ class StateMap:
         return StateProof(depth, rows, siblings + self._tree.siblings(level, first >> _SHIFTS[level]))
 
 
-class RecentBuckets:
-    """The buckets of the newest seals of all ledgers of a store, so that those that change again and again
-    cost no reading."""
-
-    def __init__(self) -> None:
-        self._buckets: dict[bytes, bytes] = {}
-        self._size_bytes = 0
-
-    def take(self, key: bytes) -> bytes | None:
-        """The bucket with this key in the store, which is about to change, if it is here."""
-        bucket = self._buckets.pop(key, None)
-        if bucket is not None:
-            self._size_bytes -= len(bucket) + limits.RECENT_BUCKET_SIZE_BYTES
-        return bucket
+class RecentBuckets(dict[bytes, bytes]):
+    """The buckets of the newest seals of all ledgers of a store, by their keys in it, so that those that
+    change again and again cost no reading. One that changes is taken out (`pop`)."""
 
     def keep(self, sealed: dict[bytes, bytes]) -> None:
-        """Keeps those of a seal, and of older ones what there is room for. None of them may be here: what
-        changes is taken first."""
-        self._buckets.update(sealed)
-        self._size_bytes += sum(map(len, sealed.values())) + limits.RECENT_BUCKET_SIZE_BYTES * len(sealed)
+        """Keeps those of a seal that did not outgrow a bucket, and of older ones what there is room for."""
+        self.update((key, bucket) for key, bucket in sealed.items() if len(bucket) <= BUCKET_SIZE_BYTES_MAX)
         # One walk for all that go: each walk passes the places of all that went before.
-        excess_bytes, oldest = self._size_bytes - limits.RECENT_BUCKETS_SIZE_BYTES_MAX, []
-        for key, bucket in self._buckets.items():
-            if excess_bytes <= 0:
-                break
-            excess_bytes -= len(bucket) + limits.RECENT_BUCKET_SIZE_BYTES
-            oldest.append(key)
-        for key in oldest:
-            self.take(key)
+        for key in list(islice(self, max(0, len(self) - limits.RECENT_BUCKETS_MAX))):
+            del self[key]
 
 
 def merge(rows: bytes, others: list[bytes]) -> bytes:

@@ -139,11 +139,11 @@ def test_what_is_staged_shows_in_the_next_seal_only(
     assert rows.map.root == state_map.state_root(list(newest.values()))
 
 
-@pytest.mark.parametrize(("size_bytes_max", "reads"), [(1 << 20, 0), (20_000, 25), (0, 64)])
+@pytest.mark.parametrize(("kept_max", "reads"), [(64, 0), (39, 25), (0, 64)])
 def test_buckets_of_the_newest_seals_need_not_be_read_again(
-    monkeypatch: pytest.MonkeyPatch, size_bytes_max: int, reads: int
+    monkeypatch: pytest.MonkeyPatch, kept_max: int, reads: int
 ) -> None:
-    monkeypatch.setattr(limits, "RECENT_BUCKETS_SIZE_BYTES_MAX", size_bytes_max)
+    monkeypatch.setattr(limits, "RECENT_BUCKETS_MAX", kept_max)
     rows = Rows()
     # Four keys in each of 64 buckets.
     hashes = [bytes([number]) * HASH for number in range(256)]
