@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from node import limits
@@ -46,6 +46,10 @@ class Tree(NamedTuple):
         return checkpoint_text(self.origin, self.size, self.root)
 
 
+_Signed = dict[bytes, tuple[int, tuple[bytes, ...]]]
+"""By a ledger's id: the size of a tree, and the keys that signed its checkpoint."""
+
+
 class Checkpoints:
     """Signs, for the log, what this node has applied. Every checkpoint signed is kept in the store.
 
@@ -63,7 +67,9 @@ class Checkpoints:
         self._key_history = key_history
         self._origins: dict[bytes, str] = {}
         # The newest of each ledger that bears the signatures of all these keys.
-        self._signed: dict[bytes, tuple[int, tuple[bytes, ...]]] = {}
+        self._signed: _Signed = {}
+        # Ledger's number and size of what is written and perhaps not on disk yet: nobody gets to see it.
+        self._on_the_way: set[tuple[int, int]] = set()
 
     def origin(self, info: LedgerInfo) -> str:
         origin = self._origins.get(info.id)
@@ -88,7 +94,26 @@ class Checkpoints:
         Raises LogKeyMissing, and InvariantBroken when another root was signed for the same size before: the
         journal on this disk is then not the one that it was.
         """
-        unsigned: list[tuple[int, int, str]] = []
+        made, signed = self._made(trees)
+        if made:
+            self._store.checkpoints.keep(made)
+        self._signed.update(signed)
+
+    async def sign_beside(self, trees: Sequence[Tree], sync: Callable[[], Awaitable[None]]) -> None:
+        """As `sign`, while the event loop goes on: `sync` returns once all that was written is on disk."""
+        made, signed = self._made(trees)
+        if made:
+            places = {(number, size) for number, size, _ in made}
+            self._on_the_way |= places
+            self._store.checkpoints.keep(made, sync=False)
+            await sync()
+            self._on_the_way -= places
+        self._signed.update(signed)
+
+    def _made(self, trees: Sequence[Tree]) -> tuple[list[tuple[int, int, str]], _Signed]:
+        """The notes to be kept, and what is signed once they are."""
+        made: list[tuple[int, int, str]] = []
+        signed: _Signed = {}
         for tree in trees:
             signers = self._signers(tree.origin)
             complete = tree.size, tuple(signer.key_id for signer in signers)
@@ -96,10 +121,9 @@ class Checkpoints:
                 continue
             note = self._completed(tree, signers)
             if note is not None:
-                unsigned.append((tree.info.number, tree.size, note))
-            self._signed[tree.info.id] = complete
-        if unsigned:
-            self._store.checkpoints.keep(unsigned)
+                made.append((tree.info.number, tree.size, note))
+            signed[tree.info.id] = complete
+        return made, signed
 
     def _completed(self, tree: Tree, signers: Sequence[SigningKey]) -> str | None:
         """The note with the signatures that it lacks, the present key's first; None when it has them all."""
@@ -112,7 +136,9 @@ class Checkpoints:
         lines = "" if note is None else note[len(tree.text) + 1 :]
         made = [signer.sign(tree.text) for signer in signers]
         missing = [line for line in made if line not in lines]
-        return f"{tree.text}\n{''.join(missing)}{lines}" if missing else None
+        if not missing and (tree.info.number, tree.size) not in self._on_the_way:
+            return None
+        return f"{tree.text}\n{''.join(missing)}{lines}"
 
     def of_seal(self, ledger: str, sealed: Sealed) -> str:
         """The checkpoint right after a seal: signed by the log, with every cosignature gathered by now.
@@ -146,7 +172,7 @@ class Checkpoints:
         rows = self._store.checkpoints
         number = self._info(ledger).number
         for size, _ in reversed(rows.listed(number, from_size, limits.CHECKPOINTS_LIMIT_MAX)):
-            if self._fulfils(number, size, demand):
+            if (number, size) not in self._on_the_way and self._fulfils(number, size, demand):
                 return self._with_cosignatures(number, size)
         return None
 
@@ -168,6 +194,7 @@ class Checkpoints:
         return [
             (size, self._with_cosignatures(number, size))
             for size, _ in self._store.checkpoints.listed(number, from_size, limit)
+            if (number, size) not in self._on_the_way
         ]
 
     def _with_cosignatures(self, number: int, size: int) -> str:

@@ -116,6 +116,11 @@ class Cosigning:
         sealed = self._store.sealed(info.name)
         return 0 if sealed is None else len(self._store.checkpoints.cosignatures(info.number, sealed.size))
 
+    def newly_sealed(self) -> list[Tree]:
+        """The trees that the next round cosigns, as far as is known now."""
+        self._ledgers = {info.id: info for info in self._store.ledgers()}
+        return self._uncosigned(self._present_keys())
+
     # What a round does.
 
     def round(self) -> None:
@@ -204,8 +209,7 @@ class Cosigning:
 
     def _cosign(self) -> int:
         """Cosigns the newest tree of each ledger that has one it has not cosigned with its present keys."""
-        named = self._own.named_in(self._node_id, self._keys.history())
-        present = tuple(self._own.keys.verifier_keys) if named else ()
+        present = self._present_keys()
         trees = self._uncosigned(present)
         try:
             # On disk before anything is signed over it that leaves this node.
@@ -216,12 +220,17 @@ class Cosigning:
         self._cosigned_with = present
         kept = 0
         for tree in trees:
-            if named and not self.contradictions.forbid_cosigning(tree.info):
+            if present and not self.contradictions.forbid_cosigning(tree.info):
                 kept += self._cosign_tree(tree)
             self._signed[tree.info.id] = tree.size, present
             self._wait_for_others(tree)
             kept += self._take_early(tree.info)
         return kept
+
+    def _present_keys(self) -> tuple[str, ...]:
+        """The keys this node cosigns with, none before the journal names them."""
+        named = self._own.named_in(self._node_id, self._keys.history())
+        return tuple(self._own.keys.verifier_keys) if named else ()
 
     def _uncosigned(self, present: tuple[str, ...]) -> list[Tree]:
         """Of the ledgers that were touched; of all when this node's keys are others than last time."""

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from consensus.replica import Replica
 from node import limits
 from node.applied import AnnouncingMachine
-from node.checkpoints import Checkpoints, Demand
+from node.checkpoints import Checkpoints, Demand, LogKeyMissing
 from node.committer import Committer
 from node.config import Config
 from node.cosigning import Cosigning
@@ -58,6 +58,8 @@ class Signing:
             voters=lambda: replica.membership.voter_ids,
         )
         self._on_fatal = on_fatal
+        self._sync = store.raft_rows.sync
+        self._syncing: asyncio.Future[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._work = asyncio.Event()
         self._changed: set[asyncio.Future[None]] = set()
@@ -72,7 +74,9 @@ class Signing:
     async def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # A thread that is at the store is waited for, before the store is closed.
+        at_the_store = [] if self._syncing is None else [self._syncing]
+        await asyncio.gather(*self._tasks, *at_the_store, return_exceptions=True)
         await self.publishing.stop()
 
     def alarms(self) -> list[str]:
@@ -142,6 +146,7 @@ class Signing:
         """A round after what came in the meantime, with a pause, so that one sync serves many seals."""
         while True:
             self._work.clear()
+            await self._sign_beside()
             self.cosigning.round()
             if not self.cosigning.idle:
                 self._work.set()
@@ -151,6 +156,18 @@ class Signing:
                     await self._work.wait()
             except TimeoutError:
                 continue
+
+    async def _sign_beside(self) -> None:
+        """The log's signatures first: only they are on disk before the round goes on, and that takes time which
+        the event loop has better uses for."""
+        try:
+            await self.checkpoints.sign_beside(self.cosigning.newly_sealed(), self._synced)
+        except LogKeyMissing:
+            return  # The round finds out, too.
+
+    async def _synced(self) -> None:
+        self._syncing = asyncio.ensure_future(asyncio.to_thread(self._sync))
+        await asyncio.shield(self._syncing)
 
     async def _guarded(self, run: Callable[[], Awaitable[None]]) -> None:
         try:

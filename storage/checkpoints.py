@@ -40,12 +40,13 @@ class CheckpointRows:
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
 
-    def keep(self, checkpoints: Iterable[tuple[int, int, str]]) -> None:
-        """(number, size, note signed by the log) each; on disk when this returns."""
+    def keep(self, checkpoints: Iterable[tuple[int, int, str]], *, sync: bool = True) -> None:
+        """(number, size, note signed by the log) each; on disk when this returns, or, without `sync`, once
+        the store is synced."""
         batch = self._disk.batch()
         for number, size, note in checkpoints:
             batch.put(keys.checkpoint(number, size), note.encode())
-        self._disk.write(batch, sync=True)
+        self._disk.write(batch, sync=sync)
 
     def note(self, number: int, size: int) -> str | None:
         """The checkpoint that was signed for `size`, if one was."""

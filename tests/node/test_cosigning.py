@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node import limits
+from node.checkpoints import NO_DEMAND
 from node.notices import Cosigned, Wanted, encode_notice
 from stele.format.cosignature import Cosigner
 from stele.format.key_statement import retire_replica_text
@@ -17,6 +19,7 @@ from stele.verify.checkpoint import parse_checkpoint_text
 from stele.verify.note import VerifierKey, open_note
 from storage.checkpoints import CheckpointRows
 from storage.commands import CreateLedger, CreateTable, DropLedger, SetLedger
+from storage.engine import Batch
 from storage.errors import InvariantBroken
 from tests.node.cosigners import LEDGER, CosigningNode, World, ed25519_of
 
@@ -329,3 +332,53 @@ def test_a_ledger_that_takes_the_name_of_a_deleted_one_is_another_log(world: Wor
         assert each.checkpoints.origin(each.info) == f"demo/sample.{(b'i' * 16).hex()}"
         assert each.checkpoints.verifier_key(LEDGER) != old_key
         assert each.names() == ALL
+
+
+async def test_a_checkpoint_that_is_not_on_disk_yet_is_not_shown(world: World) -> None:
+    world.write()
+    node = world["n0"]
+    node.cosigning.round()
+    size = world.write()
+    on_disk = asyncio.Event()
+
+    async def sync() -> None:
+        await on_disk.wait()
+
+    signing = asyncio.ensure_future(node.checkpoints.sign_beside(node.cosigning.newly_sealed(), sync))
+    await asyncio.sleep(0)
+    assert node.store.checkpoints.note(node.info.number, size) is not None
+    assert size not in dict(node.checkpoints.listed(LEDGER, 0, 10))
+    assert node.checkpoints.cosigned(LEDGER, NO_DEMAND, size) is None
+    on_disk.set()
+    await signing
+    assert size in dict(node.checkpoints.listed(LEDGER, 0, 10))
+    assert node.checkpoints.cosigned(LEDGER, NO_DEMAND, size) is not None
+
+
+async def test_who_asks_for_a_checkpoint_that_is_on_its_way_gets_it_from_the_disk(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = world.write()
+    node = world["n0"]
+    sealed = node.store.sealed(LEDGER)
+    assert sealed is not None
+    on_disk = asyncio.Event()
+
+    async def sync() -> None:
+        await on_disk.wait()
+
+    signing = asyncio.ensure_future(node.checkpoints.sign_beside(node.cosigning.newly_sealed(), sync))
+    await asyncio.sleep(0)
+    synced: list[bool] = []
+    write = node.store.engine.write
+
+    def seen(batch: Batch, /, *, sync: bool = False) -> None:
+        synced.append(sync)
+        write(batch, sync=sync)
+
+    monkeypatch.setattr(node.store.engine, "write", seen)
+    note = node.checkpoints.of_seal(LEDGER, sealed)
+    assert synced == [True]
+    on_disk.set()
+    await signing
+    assert note == node.store.checkpoints.note(node.info.number, size)
