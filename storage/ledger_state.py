@@ -9,7 +9,7 @@ import msgspec
 
 from stele.format.block import parse_header
 from stele.format.merkle import leaf_hash
-from stele.format.state_map import key_hash_prefix
+from stele.format.state_map import EMPTY, key_hash_prefix
 from storage import keys, rows
 from storage.disk import Disk
 from storage.errors import InvariantBroken
@@ -187,10 +187,12 @@ def _load_erasures(disk: Disk, state: LedgerState) -> None:
 
 def _load_map(state_map: StateMap, name: str, sealed: rows.Sealed | None) -> StateMap:
     state_map.load()
-    if sealed is not None and state_map.root != sealed.state_root:
+    expected = EMPTY if sealed is None else sealed.state_root
+    if state_map.root != expected:
+        by = "nothing is sealed" if sealed is None else f"seal {sealed.seal_seq} says {expected.hex()}"
         raise InvariantBroken(
-            f"ledger {name!r}: the state map's root is {state_map.root.hex()}, but seal {sealed.seal_seq}"
-            f" says {sealed.state_root.hex()}; steled fsck names the bucket"
+            f"ledger {name!r}: the state map's root is {state_map.root.hex()}, but {by}; steled fsck names "
+            "the bucket"
         )
     return state_map
 

@@ -17,13 +17,8 @@ from stele.format.merkle import leaf_hash, root_of_leaves
 from stele.format.state_map import (
     BITS_PER_LEVEL,
     BUCKET_HEAD_SIZE_BYTES,
-    CHILDREN,
     ROW_SIZE_BYTES,
-    StateProof,
-    bucket_hash,
     bucket_head,
-    digit,
-    inner_hash,
 )
 from stele.format.tiles import TILE_HEIGHT, TILE_WIDTH
 from storage import keys, rows
@@ -31,6 +26,7 @@ from storage.disk import Disk
 from storage.errors import InvariantBroken
 from storage.journal import Journal, Leaf, decode_leaf, table_number
 from storage.ledger_state import LedgerState
+from storage.state_map import BUCKETS_END, stored_hash
 from storage.tree import TILE_SIZE_BYTES, Tile, split_tile
 
 
@@ -102,13 +98,16 @@ def _check_tiles(disk: Disk, state: LedgerState, size: int) -> None:
 
 
 def check_bucket_at(disk: Disk, state: LedgerState, first: int) -> int | None:
-    """Checks the first bucket of the state map from number `first` on against the root of the newest seal;
-    returns the number after it, None when there is no such bucket."""
+    """Checks the first bucket of the state map from number `first` on against the root of the newest seal,
+    and that none is missing before it; returns the number after it, None when there is no such bucket."""
     prefix = keys.of_ledger(b"S", state.number)
     row = disk.cursor(keys.end_of(prefix)).seek(keys.state_bucket(state.number, first))
+    number = BUCKETS_END if row is None else int.from_bytes(row[0][len(prefix) :], "big")
+    missing = state.map.first_bucket(first, min(number, BUCKETS_END))
+    if missing is not None:
+        raise InvariantBroken(f"state bucket {missing} is missing")
     if row is None:
         return None
-    number = int.from_bytes(row[0][len(prefix) :], "big")
     bucket = row[1]
     rows = bucket[BUCKET_HEAD_SIZE_BYTES:]
     if not rows or len(rows) % ROW_SIZE_BYTES:
@@ -117,21 +116,13 @@ def check_bucket_at(disk: Disk, state: LedgerState, first: int) -> int | None:
     level, own = state.map.bucket_of(key_hash)
     if (own, bucket_head(BITS_PER_LEVEL * level)) != (number, bucket[:BUCKET_HEAD_SIZE_BYTES]):
         raise InvariantBroken(f"state bucket {number} holds rows of another bucket")
-    proof = state.map.proof(key_hash)
-    if _root_of(proof, key_hash) != state.map.root:
+    try:
+        stored_hash(bucket)
+    except IndexError as error:
+        raise InvariantBroken(f"state bucket {number}: {error}") from error
+    if state.map.proof(key_hash).top(key_hash) != state.map.root:
         raise InvariantBroken(f"state bucket {number} is not the one that the newest seal commits to")
     return number + 1
-
-
-def _root_of(proof: StateProof, key_hash: bytes) -> bytes:
-    depth = proof.bucket_depth
-    node = bucket_hash(proof.rows, depth)
-    for start in range(0, len(proof.siblings), CHILDREN - 1):
-        depth -= BITS_PER_LEVEL
-        children = proof.siblings[start : start + CHILDREN - 1]
-        children.insert(digit(key_hash, depth), node)
-        node = inner_hash(b"".join(children))
-    return node
 
 
 def check_checkpoint(state: LedgerState, size: int, note: str) -> None:

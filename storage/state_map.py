@@ -21,6 +21,7 @@ from stele.format.state_map import (
     BUCKET_PREFIX,
     BUCKET_SIZE_BYTES_MAX,
     CHILDREN,
+    EMPTY,
     ROW_SIZE_BYTES,
     StateProof,
     bucket_head,
@@ -34,7 +35,11 @@ from storage.disk import Disk
 from storage.errors import InvariantBroken
 from storage.state_tree import LEVEL_MAX, Changes, StateTree, no_changes
 
-_first_u32 = struct.Struct(">I").unpack_from
+BUCKETS_END: Final = 1 << BITS_PER_LEVEL * LEVEL_MAX
+"""What the numbers of buckets are below."""
+
+_u32 = struct.Struct(">I")
+_first_u32 = _u32.unpack_from
 _SHIFT = 32 - BITS_PER_LEVEL * LEVEL_MAX
 # From a number of depth 20 to that of the node above it, by level.
 _SHIFTS: Final = [BITS_PER_LEVEL * (LEVEL_MAX - level) for level in range(LEVEL_MAX + 1)]
@@ -70,13 +75,19 @@ class StateMap:
         prefix = keys.of_ledger(b"S", self._number)
         try:
             self._tree.load(self._loaded(len(prefix), self._disk.scan(prefix, keys.end_of(prefix))))
-        except IndexError as error:
-            raise InvariantBroken(f"ledger {self._number}: a bucket of the state map is damaged") from error
+        except (IndexError, struct.error) as error:
+            raise InvariantBroken(
+                f"ledger {self._number}: a bucket of the state map is damaged; steled fsck names it"
+            ) from error
 
     def _loaded(self, start: int, stored: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[int, int, bytes]]:
         for key, bucket in stored:
-            first, level = int.from_bytes(key[start:], "big"), bucket[1]
-            yield level, first >> _SHIFTS[level], _hash(bucket)
+            first, level = _u32.unpack(key[start:])[0], bucket[1]
+            number = first >> _SHIFTS[level]
+            # Elsewhere nobody would find it, though the root comes out right.
+            if first != number << _SHIFTS[level] or first >= BUCKETS_END:
+                raise IndexError("a bucket lies where none begins")
+            yield level, number, stored_hash(bucket)
 
     def stage(self, rows: Iterable[bytes], read: Callable[[bytes], bytes | None]) -> None:
         """Puts packed rows into their buckets, each instead of an older one of its key, for the next seal.
@@ -111,10 +122,17 @@ class StateMap:
     def _bucket(self, level: int, first: int, read: Callable[[bytes], bytes | None]) -> bytes:
         """As of the newest seal."""
         key = keys.state_bucket(self._number, first)
-        bucket = self._recent.pop(key, None) or read(key) or _HEADS[level]
-        if not bucket.startswith(_HEADS[level]):
-            raise InvariantBroken(f"ledger {self._number}: state bucket {first} is not one of level {level}")
-        return bucket
+        bucket = self._recent.pop(key, None) or read(key)
+        if bucket and bucket.startswith(_HEADS[level]):
+            return bucket
+        if bucket or self._tree.node(level, first >> _SHIFTS[level]) != EMPTY:
+            raise self._damaged(first)
+        return _HEADS[level]
+
+    def _damaged(self, first: int) -> InvariantBroken:
+        return InvariantBroken(
+            f"ledger {self._number}: state bucket {first} is not the one that the newest seal commits to"
+        )
 
     def seal(self, write: Callable[[bytes, bytes], None]) -> None:
         """Makes what was staged the map; `write` takes each bucket that changed, by its key in the store.
@@ -139,9 +157,9 @@ class StateMap:
         number = first >> _SHIFTS[level]
         if level == LEVEL_MAX or is_bucket(rows):
             # Of the first child without rows, what the store has under the number is the whole before.
-            bucket = self._staged[first] = _HEADS[level] + rows if rows else b""
+            self._staged[first] = _HEADS[level] + rows if rows else b""
             if rows:
-                changes[level][number] = _hash(bucket)
+                changes[level][number] = node_hash(rows, BITS_PER_LEVEL * level)
             return
         self._tree.set_inner(level, number)
         for child, own in enumerate(split(rows, BITS_PER_LEVEL * level)):
@@ -155,25 +173,38 @@ class StateMap:
 
     def bucket_of(self, key_hash: bytes) -> tuple[int, int]:
         """The level and the first number of the bucket that a key belongs to."""
-        number, inner, level = _first_u32(key_hash)[0] >> _SHIFT, self._tree.inner, 0
+        return self._bucket_over(_first_u32(key_hash)[0] >> _SHIFT)
+
+    def _bucket_over(self, number: int) -> tuple[int, int]:
+        inner, level = self._tree.inner, 0
         while inner[level][number >> _SHIFTS[level]]:
             level += 1
         return level, number >> _SHIFTS[level] << _SHIFTS[level]
 
+    def first_bucket(self, start: int, end: int) -> int | None:
+        """The first of the buckets with rows that begin at number `start` or after it, before `end`."""
+        while start < end:
+            level, first = self._bucket_over(start)
+            if first == start and self._tree.node(level, first >> _SHIFTS[level]) != EMPTY:
+                return first
+            start = first + (1 << _SHIFTS[level])
+        return None
+
     def proof(self, key_hash: bytes) -> StateProof:
-        """The proof of what the map says of a key, or that it says nothing."""
+        """The proof of what the map says of a key, or that it says nothing.
+
+        Raises InvariantBroken when the store has another bucket than the newest seal.
+        """
         level, first = self.bucket_of(key_hash)
-        rows = (self._disk.get(keys.state_bucket(self._number, first)) or b"")[_HEAD:]
-        depth = BITS_PER_LEVEL * level
-        below: list[list[bytes]] = []
-        while not is_bucket(rows):
-            children = split(rows, depth)
-            own = digit(key_hash, depth)
-            depth += BITS_PER_LEVEL
-            below.append([node_hash(children[i], depth) for i in range(CHILDREN) if i != own])
-            rows = children[own]
-        siblings = [sibling for each in reversed(below) for sibling in each]
-        return StateProof(depth, rows, siblings + self._tree.siblings(level, first >> _SHIFTS[level]))
+        number = first >> _SHIFTS[level]
+        bucket = self._disk.get(keys.state_bucket(self._number, first)) or _HEADS[level]
+        try:
+            proof = _proof_below(bucket[_HEAD:], level, key_hash)
+        except IndexError:
+            raise self._damaged(first) from None
+        if not bucket.startswith(_HEADS[level]) or proof.top(key_hash) != self._tree.node(level, number):
+            raise self._damaged(first)
+        return proof._replace(siblings=proof.siblings + self._tree.siblings(level, number))
 
 
 class RecentBuckets(dict[bytes, bytes]):
@@ -188,6 +219,19 @@ class RecentBuckets(dict[bytes, bytes]):
             del self[key]
 
 
+def _proof_below(rows: bytes, level: int, key_hash: bytes) -> StateProof:
+    """The part of a proof that lies within a stored bucket. May raise IndexError for rows of no bucket."""
+    depth = BITS_PER_LEVEL * level
+    below: list[list[bytes]] = []
+    while not is_bucket(rows):
+        children = split(rows, depth)
+        own = digit(key_hash, depth)
+        depth += BITS_PER_LEVEL
+        below.append([node_hash(children[i], depth) for i in range(CHILDREN) if i != own])
+        rows = children[own]
+    return StateProof(depth, rows, [sibling for each in reversed(below) for sibling in each])
+
+
 def merge(rows: bytes, others: list[bytes]) -> bytes:
     """Packed rows with `others`, each instead of an older row of its key if there is one."""
     starts = range(0, len(rows), ROW_SIZE_BYTES)
@@ -196,13 +240,17 @@ def merge(rows: bytes, others: list[bytes]) -> bytes:
     return b"".join(sorted(by_key.values()))
 
 
-def _hash(bucket: bytes) -> bytes:
-    """Of a stored bucket. Raises IndexError for one without rows."""
+def stored_hash(bucket: bytes) -> bytes:
+    """Of what the store has as a bucket. Raises IndexError when it is none, or has not the form of one."""
     if bucket[0] != BUCKET_PREFIX[0] or bucket[1] > LEVEL_MAX or len(bucket) == _HEAD:
         raise IndexError("it is no bucket of the state map")
     if len(bucket) <= BUCKET_SIZE_BYTES_MAX:
         return _sha256(bucket).digest()
-    return node_hash(bucket[_HEAD:], BITS_PER_LEVEL * bucket[1])
+    rows = bucket[_HEAD:]
+    # Its hash is that of the buckets below it, which does not say where and in what order their rows lie.
+    if bucket[1] < LEVEL_MAX or merge(rows, []) != rows:
+        raise IndexError("it has too many rows, or they are not in order")
+    return node_hash(rows, BITS_PER_LEVEL * LEVEL_MAX)
 
 
 def _put(bucket: bytes, row: bytes) -> bytes:

@@ -82,7 +82,8 @@ class StateTree:
         self.root = changes[0].get(0, self.root)
 
     def load(self, buckets: Iterable[tuple[int, int, bytes]]) -> None:
-        """Fill an empty tree with its buckets: level, number, hash. Raises IndexError for one of no tree."""
+        """Fill an empty tree with its buckets in order: level, number, hash. Raises IndexError for one of no
+        tree, and for one that lies in another."""
         for level, number, hashed in buckets:
             self._make_room(level, number)
             self._set(level, number, hashed)
@@ -95,10 +96,13 @@ class StateTree:
                 number = flags.find(1, number + 1)
 
     def _make_room(self, level: int, number: int) -> None:
-        """Have a node's parent, and those above it, be inner ones."""
+        """Have a node's parent, and those above it, be inner ones. Only buckets have hashes yet."""
         if level and not (level < len(self.inner) and self.inner[level - 1][number >> BITS_PER_LEVEL]):
-            self._make_room(level - 1, number >> BITS_PER_LEVEL)
-            self.set_inner(level - 1, number >> BITS_PER_LEVEL)
+            level, number = level - 1, number >> BITS_PER_LEVEL
+            self._make_room(level, number)
+            if self.node(level, number) != EMPTY:
+                raise IndexError("a bucket lies in another one")
+            self.set_inner(level, number)
 
     def _set(self, level: int, number: int, hashed: bytes) -> None:
         if level == 0:
@@ -108,6 +112,13 @@ class StateTree:
         if page is None:
             page = self._pages[level][number >> 8] = bytearray(_UNTOUCHED)
         page[_NODES[number & 255]] = hashed
+
+    def node(self, level: int, number: int) -> bytes:
+        """The hash of a node."""
+        if level == 0:
+            return self.root
+        page = self._pages[level].get(number // _PAGE_NODES)
+        return EMPTY if page is None else bytes(page[_NODES[number % _PAGE_NODES]])
 
     def siblings(self, level: int, number: int) -> list[bytes]:
         """Three hashes a level, from `level` up: the other children of each node above this one."""

@@ -14,7 +14,7 @@ from stele.verify.state_map import StateRow, place_of, verify_state
 from storage import directory, limits
 from storage.errors import InvariantBroken, NotSealed
 from tests.storage.driver import LEDGER, Driver, committed, refused
-from tests.storage.test_state_map import as_json
+from tests.storage.near import as_json
 
 
 def proven(driver: Driver, table: str, key: str) -> StateRow | None:

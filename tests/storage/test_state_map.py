@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stele.format import state_map
-from stele.format.state_map import EMPTY, StateProof, pack_row
+from stele.format.state_map import EMPTY, pack_row
 from stele.verify import state_map as verifier
 from stele.verify.errors import InvalidProof, Malformed, VerificationError
 from stele.verify.state_map import StateRow, verify_state
 from storage import limits
 from storage.state_map import RecentBuckets, StateMap
 from tests.storage.driver import Driver
+from tests.storage.near import as_json
 
 HASH = 32
 
@@ -60,27 +61,17 @@ class Rows:
         return None if row is None else StateRow(*state_map.unpack_rows(row)[0][1:])
 
 
-def as_json(proof: StateProof) -> dict[str, object]:
-    shown, empty = proof.shown_siblings()
-    found: dict[str, object] = {
-        "bucket_depth": proof.bucket_depth,
-        "rows": base64.b64encode(proof.rows).decode(),
-        "siblings": base64.b64encode(shown).decode(),
-    }
-    return found | {"empty": base64.b64encode(empty).decode()} if empty else found
-
-
-def test_siblings_may_all_be_shown() -> None:
+def test_siblings_without_rows_are_left_out() -> None:
+    """A proof has one form."""
     rows = Rows()
     rows.put(near(3, 20))
     for key_hash in [next(iter(rows.rows)), bytes(HASH)]:
         proof = rows.map.proof(key_hash)
         whole = as_json(proof) | {"siblings": base64.b64encode(b"".join(proof.siblings)).decode()}
         del whole["empty"]
-        assert len(str(whole["siblings"])) > 2 * len(str(as_json(proof)["siblings"]))
-        expected = rows.expected(key_hash)
-        assert verify_state(whole, key_hash, rows.map.root) == expected
-        assert verify_state(as_json(proof), key_hash, rows.map.root) == expected
+        with pytest.raises(Malformed, match="siblings"):
+            verify_state(whole, key_hash, rows.map.root)
+        assert verify_state(as_json(proof), key_hash, rows.map.root) == rows.expected(key_hash)
 
 
 def near(seed: int, count: int) -> list[bytes]:

@@ -136,6 +136,17 @@ class StateProof(NamedTuple):
     rows: bytes
     siblings: list[bytes]
 
+    def top(self, key_hash: bytes) -> bytes:
+        """The hash of the node that the siblings lead to, on the way up from the bucket of this key."""
+        depth = self.bucket_depth
+        node = bucket_hash(self.rows, depth)
+        for start in range(0, len(self.siblings), CHILDREN - 1):
+            depth -= BITS_PER_LEVEL
+            children = self.siblings[start : start + CHILDREN - 1]
+            children.insert(digit(key_hash, depth), node)
+            node = inner_hash(b"".join(children))
+        return node
+
     def shown_siblings(self) -> tuple[bytes, bytes]:
         """As a proof shows them: those with rows, one after another, and a bit for each of all that says
         whether it is left out, since it has none. No bits when none is."""

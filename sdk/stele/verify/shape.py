@@ -114,7 +114,7 @@ class ExportStart(msgspec.Struct, forbid_unknown_fields=True):
 
 class StateProof(msgspec.Struct, forbid_unknown_fields=True):
     """One bucket of the state map and what leads from it to the state root, in base64. `empty` has a bit for
-    each sibling, the first one's highest: one without rows may be left out, because its hash is known."""
+    each sibling, the first one's highest: one without rows is left out, because its hash is known."""
 
     bucket_depth: Count
     rows: Annotated[str, msgspec.Meta(max_length=STATE_ROWS_TEXT_LENGTH_MAX)]

@@ -49,7 +49,7 @@ def verify_state(proof: object, place: bytes, state_root: bytes) -> StateRow | N
 
     `proof` is the JSON object of a state proof: "bucket_depth", "rows" (base64 of the bucket's rows),
     "siblings" (base64 of three hashes a level, from the bucket's depth up, in the order of the children) and
-    "empty" (which of them are left out, for they have no rows).
+    "empty" (which of them are left out, for they have no rows; each such one must be).
     Raises Malformed, and InvalidProof when it does not lead to `state_root`.
     """
     if len(place) != _HASH_SIZE_BYTES or len(state_root) != _HASH_SIZE_BYTES:
@@ -65,6 +65,8 @@ def check_state_proof(proof: shape.StateProof, place: bytes, state_root: bytes) 
         expected = f"an even number up to {BUCKET_DEPTH_MAX}"
         raise Malformed("state proof: bucket_depth", expected=expected, found=depth)
     siblings = _siblings(proof, depth)
+    if depth and siblings.startswith(_EMPTY * 3):
+        raise InvalidProof("state proof: the node above the bucket has too few rows to be divided")
     rows = shape.decode_base64(proof.rows, "state proof: rows")
     if len(rows) % _ROW_SIZE_BYTES or len(rows) > BUCKET_ROWS_MAX * _ROW_SIZE_BYTES:
         expected = f"at most {BUCKET_ROWS_MAX} rows of {_ROW_SIZE_BYTES} bytes"
@@ -125,6 +127,9 @@ def _siblings(proof: shape.StateProof, depth: int) -> bytes:
 def _expect_siblings(shown: bytes, count: int) -> None:
     if len(shown) != count * _HASH_SIZE_BYTES:
         raise Malformed("state proof: siblings", expected=f"{count} hashes", found=f"{len(shown)} bytes")
+    # One form only. Across two hashes so many zeros are as unlikely as a hash of zeros.
+    if _EMPTY in shown:
+        raise Malformed("state proof: siblings", expected="none that has no rows", found="zeros")
 
 
 def _bucket(rows: bytes, depth: int) -> bytes:
