@@ -158,8 +158,8 @@ class Signing:
                 continue
 
     async def _sign_beside(self) -> None:
-        """The log's signatures first: only they are on disk before the round goes on, and that takes time which
-        the event loop has better uses for."""
+        """The log's signatures first: only they are on disk before the round goes on, and that takes time
+        which the event loop has better uses for."""
         try:
             await self.checkpoints.sign_beside(self.cosigning.newly_sealed(), self._synced)
         except LogKeyMissing:
