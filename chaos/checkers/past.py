@@ -56,7 +56,8 @@ def _at_time(revisions: Sequence[Revision], at: str) -> int:
 def _history(read: Operation, journal: Journal) -> Iterator[Anomaly]:
     """Versions one below the other without gaps, each as the journal has it, none missing before the read."""
     versions = [each.version for each in read.shown]
-    if versions != list(range(versions[0], versions[0] - len(versions), -1)):
+    newest = versions[0] if versions else -1
+    if versions != list(range(newest, newest - len(versions), -1)):
         yield Anomaly("a history has no gaps", f"versions {versions}", (read,))
         return
     for each in read.shown:
@@ -65,6 +66,6 @@ def _history(read: Operation, journal: Journal) -> Iterator[Anomaly]:
             yield Anomaly("a history shows what the journal holds", f"not version {each.version}", (read,))
             return
     known = _at_block(journal.documents.get((read.table, read.key), []), read.as_of_seq or 0)
-    if versions[0] < known:
-        what = f"it ends with version {versions[0]}, and block {read.as_of_seq} had version {known}"
+    if newest < known:
+        what = f"it shows {_named(newest)}, and block {read.as_of_seq} had version {known}"
         yield Anomaly("a history is as fresh as was asked", what, (read,))

@@ -65,12 +65,19 @@ def history(seq: int, *shown: Shown) -> Operation:
 def test_histories() -> None:
     gone, second, first = Shown(2, 5, None), Shown(1, 3, {"n": 2}), Shown(0, 2, {"n": 1})
     assert past.check([history(5, gone, second, first), history(4, second)], JOURNAL) == []
-    wrong = [history(5, gone, first), history(4, Shown(1, 4, {"n": 2})), history(5, second, first)]
+    wrong = [
+        history(5, gone, first),
+        history(4, Shown(1, 4, {"n": 2})),
+        history(5, second, first),
+        history(5),
+    ]
     assert [each.promise for each in past.check(wrong, JOURNAL)] == [
         "a history has no gaps",
         "a history shows what the journal holds",
         "a history is as fresh as was asked",
+        "a history is as fresh as was asked",
     ]
+    assert past.check([history(1)], JOURNAL) == []
 
 
 def insert(kind: Kind, seq: int | None, outcome: Outcome = "ok", error: str = "") -> Operation:
