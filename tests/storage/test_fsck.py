@@ -150,6 +150,30 @@ def test_the_wrong_bucket_is_named(stopped: Path) -> None:
     assert finding.what == f"byte 40 of {len(value)} is wrong"
 
 
+def test_a_bucket_that_lies_elsewhere_or_is_of_another_level_is_named(stopped: Path) -> None:
+    key, value = next(row for row in rows_of(stopped, b"S") if row[1][1] < 10)
+    number = int.from_bytes(key[5:], "big")
+    named = "ledger 'sample' state bucket"
+    elsewhere = keys.state_bucket(1, number + 1)
+    store_row(stopped, key, None)
+    store_row(stopped, elsewhere, value)
+    try:
+        found = {finding.where: finding.what for finding in fsck.check(stopped).findings}
+    finally:
+        store_row(stopped, elsewhere, None)
+        store_row(stopped, key, value)
+    assert found == {
+        f"{named} {number}": "the row is missing",
+        f"{named} {number + 1}": "the journal makes no such bucket",
+    }
+    store_row(stopped, key, value[:1] + bytes([value[1] + 1]) + value[2:])
+    try:
+        (finding,) = fsck.check(stopped).findings
+    finally:
+        store_row(stopped, key, value)
+    assert finding == (f"{named} {number}", f"byte 1 of {len(value)} is wrong")
+
+
 def test_an_altered_checkpoint_is_found(stopped: Path) -> None:
     key, value = rows_of(stopped, b"K")[1]
     store_row(stopped, key, value.replace(b"256", b"255"))
