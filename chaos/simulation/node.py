@@ -25,6 +25,7 @@ from storage.outcomes import Outcome
 
 _START_US = 1_790_000_000_000_000
 _SYNC_S_MAX = 0.003
+_TURN_S = 0.0001
 
 
 class Surroundings(Protocol):
@@ -301,7 +302,7 @@ class SimulatedNode:
         if self.core is not core:
             return
         self._waking = False
-        if not self._inbox:
+        if not self._has_work(core):
             return
         wait_s = self._busy_until - self._scheduler.now
         if wait_s > 0:
@@ -310,7 +311,9 @@ class SimulatedNode:
         self._lag_s = 0.0
         try:
             waiting = len(self._inbox)
-            for _ in range(waiting if waiting > 1 and self._scheduler.rng.random() < 0.5 else 1):
+            for _ in range(
+                waiting if waiting > 1 and self._scheduler.rng.random() < 0.5 else min(waiting, 1)
+            ):
                 act, _ = self._inbox.popleft()
                 act()
             # Otherwise what came stays staged until the next message or tick.
@@ -320,8 +323,14 @@ class SimulatedNode:
             self._failed(error)
         self._busy_until = max(self._busy_until, self._scheduler.now + self._lag_s)
         self._lag_s = 0.0
-        if self.core is core and self._inbox:
-            self._wake(core, max(0.0, self._busy_until - self._scheduler.now))
+        if self.core is core and self._has_work(core):
+            turn_s = 0.0 if self._inbox else _TURN_S
+            self._wake(core, max(turn_s, self._busy_until - self._scheduler.now))
+
+    def _has_work(self, core: RaftCore) -> bool:
+        """While the cluster recovers, as the real driver sees it: what is committed is applied, message or
+        not. Before, a node may lie still with it, which finds more."""
+        return bool(self._inbox) or (self._world.healed and core.unsettled)
 
     def _wake(self, core: RaftCore, after_s: float) -> None:
         self._waking = True
