@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,43 @@ def test_ctrl_c_ends_it_at_once_and_says_how_to_go_on(stele: Stele, ledger: str)
     assert "interrupted" in err
     assert "--idempotency-key" in err
     assert "Traceback" not in err
+
+
+_BESIDE_THE_READER = """
+import signal, threading, time
+from stele.cli.standard_input import standard_input
+
+def interrupt():
+    # To this thread: what the main one waits in is not broken off, as when a signal comes just before it.
+    while True:
+        time.sleep(0.2)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+with standard_input() as stream:
+    print(stream.readline(), flush=True)
+    threading.Thread(target=interrupt, daemon=True).start()
+    try:
+        stream.read()
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+"""
+
+
+def test_an_interrupt_that_breaks_off_no_read_ends_the_wait_all_the_same() -> None:
+    reading = subprocess.Popen(
+        [sys.executable, "-c", _BESIDE_THE_READER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert reading.stdin is not None
+    assert reading.stdout is not None
+    reading.stdin.write(b"a line\n")
+    reading.stdin.flush()
+    try:
+        assert reading.wait(TIMEOUT_S) == 0
+        assert reading.stdout.read() == b"b'a line\\n'\ninterrupted\n"
+    finally:
+        reading.kill()
+        reading.stdin.close()
+        reading.stdout.close()
 
 
 def test_a_reader_that_stops_reading_is_no_error(stele: Stele, ledger: str, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import BinaryIO
 import msgspec
 
 from stele.cli.exits import InputError, UsageError
+from stele.cli.standard_input import standard_input
 
 STANDARD_INPUT = "-"
 DOCUMENT_SIZE_BYTES_MAX = 64 * 1024 * 1024
@@ -48,7 +49,8 @@ def opened(path: str) -> Iterator[Source]:
     """Opens a file, a .gz file, or standard input for "-". Raises InputError, also for what reading finds."""
     try:
         if path == STANDARD_INPUT:
-            yield Source(path, sys.stdin.buffer, sys.stdin.buffer, None)
+            with standard_input() as stream:
+                yield Source(path, stream, stream, None)
             return
         with open(path, "rb") as raw:
             status = os.fstat(raw.fileno())
