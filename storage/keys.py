@@ -61,6 +61,11 @@ def of_ledger(kind: bytes, number: int) -> bytes:
     return _ledger(kind, number)
 
 
+def ledger_of(key: bytes) -> int:
+    """The ledger's number in a key of a kind that has one."""
+    return int.from_bytes(key[1:_SIZE_AT], "big")
+
+
 def end_of(prefix: bytes) -> bytes:
     """The first key after all keys that begin with `prefix` (which must not be all FF)."""
     stem = prefix.rstrip(b"\xff")

@@ -271,7 +271,8 @@ def extend_journal(
 ) -> None:
     """Adds a block to the journal and its hash to the tree, and moves the journal's end."""
     number = state.number
-    transition.put(keys.block(number, state.size), rows.encode(rows.StoredBlock(header, information, leaves)))
+    block = rows.StoredBlock(header, information, leaves)
+    transition.blocks[keys.block(number, state.size)] = rows.encode(block)
     state.head = leaf_hash(header)
     state.last_at = at
     for level, index, tile in state.tree.append(state.head):

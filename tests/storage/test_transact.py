@@ -9,6 +9,7 @@ import pytest
 
 from stele.format.block import commitment, leaf_bytes, parse_header
 from stele.format.merkle import leaf_hash, root_of_leaves
+from storage import keys
 from storage.commands import Condition, DropLedger, SetLedger, encode_command, encode_group, join_group
 from storage.errors import InvariantBroken, TableDropped, TableUnknown
 from storage.outcomes import LedgerChanged, Outcome
@@ -153,8 +154,17 @@ def test_refused_table_changes(driver: Driver) -> None:
 def test_a_protected_ledger_is_not_dropped_and_a_dropped_one_leaves_nothing(driver: Driver) -> None:
     assert refused(driver.one(DropLedger(LEDGER))).reason == "deletion-protected"
     driver.one(SetLedger(LEDGER, deletion_protection=False))
-    assert driver.one(DropLedger(LEDGER)) == LedgerChanged(created=False)
+    written, dropped, late = driver.apply(
+        driver.transact(driver.put("cars", "a", {})),
+        DropLedger(LEDGER),
+        driver.transact(driver.put("cars", "a", {})),
+    )
+    committed(written)
+    assert dropped == LedgerChanged(created=False)
+    assert refused(late).reason == "ledger-unknown"
     assert driver.store.ledger(LEDGER) is None
+    stored = [key for key, _ in driver.store.engine.scan(*keys.EVERYTHING)]
+    assert not [key for key in stored if key[0] in keys.PER_LEDGER_KINDS], "not even what the entry wrote"
     assert refused(driver.one(driver.transact(driver.put("cars", "a", {})))).reason == "ledger-unknown"
     driver.create("cars")
     assert driver.store.view(LEDGER).get("cars", "a") is None
