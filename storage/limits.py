@@ -68,6 +68,10 @@ SEAL_STAGED_ROWS_MAX = 8 * SEAL_DOCUMENTS_MAX
 RECENT_BUCKETS_MAX = 32_768
 """Buckets of the newest seals that a node keeps in memory: about 650 bytes each, 1.1 KiB at most."""
 
+RECENT_CURRENT_ROWS = 32_768
+"""Documents written again lately whose current rows stay in memory, and at most as many older ones: about 300
+bytes each, 850 at most."""
+
 UNSEALED_KEYS_KEPT_MAX = 65_536
 """Past this many further keys since the newest seal, what was revised is read from the journal again when it
 is sealed. With sealing on it is never reached."""

@@ -257,6 +257,7 @@ def _write_revision(
         current_row,
         table.revisions_prefix + encoded_key + b"\0" + keys.revision_suffix(seq, index),
         rows.encode_revision(version, index, number, at, prev_seq, tx, salt, payload),
+        first=previous is None,
     )
     return version, leaf, hashed
 

@@ -16,6 +16,7 @@ from storage.errors import InvariantBroken
 from storage.ledger_state import LedgerState, TableState, idempotency_key_of
 from storage.limits import REFUSALS_KEPT_PER_LEDGER
 from storage.outcomes import Committed, Refused
+from storage.recent import RecentRows
 
 
 class Dispute(NamedTuple):
@@ -32,8 +33,9 @@ class Dispute(NamedTuple):
 class Transition:
     """Collects the rows of one Raft entry. Commands of one entry see each other's effects."""
 
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, disk: Disk, recent: RecentRows) -> None:
         self.disk = disk
+        self._recent = recent
         self.batch = disk.batch()
         self.put = self.batch.put
         self.disputes: list[Dispute] = []
@@ -43,6 +45,7 @@ class Transition:
         self._transactions: dict[bytes, bytes] = {}
         self._written_current: dict[bytes, bytes] = {}
         self._written_revisions: dict[bytes, bytes] = {}
+        self._rewritten: dict[bytes, bytes] = {}
         self._written_answers: dict[bytes, rows.FirstAnswer] = {}
         self._written_buckets: dict[bytes, bytes] = {}
         self._ledgers: dict[int, LedgerState] = {}
@@ -83,6 +86,10 @@ class Transition:
         for (ledger, number), table in self._tables.items():
             self.put(keys.table_use(ledger, number), rows.U64.pack(table.last_seq))
 
+    def remember(self) -> None:
+        """Keeps what will be asked for again soon; call once, after the batch is written."""
+        self._recent.keep(self._rewritten)
+
     def current(self, key: bytes) -> rows.Current | None:
         """The current revision whose row has this key, deleted ones included."""
         row = self.current_row(key)
@@ -91,11 +98,17 @@ class Transition:
     def current_row(self, key: bytes) -> bytes | None:
         """As `current`, not decoded."""
         row = self._written_current.get(key)
+        if row is None:
+            row = self._recent.get(key)
         return self.disk.get(key) if row is None else row
 
-    def revise(self, current_key: bytes, current: bytes, revision_key: bytes, revision: bytes) -> None:
-        """Puts the rows of a document's next revision."""
+    def revise(
+        self, current_key: bytes, current: bytes, revision_key: bytes, revision: bytes, *, first: bool
+    ) -> None:
+        """Puts the rows of a document's next revision, or of its first one."""
         self._written_current[current_key] = current
+        if not first:
+            self._rewritten[current_key] = current
         self._written_revisions[revision_key] = revision
 
     def written_current(self, prefix: bytes) -> list[rows.Current]:

@@ -9,7 +9,7 @@ import pytest
 
 from stele.format.block import commitment, leaf_bytes, parse_header
 from stele.format.merkle import leaf_hash, root_of_leaves
-from storage import keys
+from storage import keys, limits
 from storage.commands import Condition, DropLedger, SetLedger, encode_command, encode_group, join_group
 from storage.errors import InvariantBroken, TableDropped, TableUnknown
 from storage.outcomes import LedgerChanged, Outcome
@@ -185,6 +185,19 @@ def test_two_stores_given_the_same_entries_hold_the_same_bytes(driver: Driver, t
     mine = list(driver.store.engine.scan(b"", b"\xff"))
     assert mine == list(other.engine.scan(b"", b"\xff"))
     other.close()
+
+
+def test_a_document_written_again_and_again_has_its_versions_however_little_is_remembered(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "RECENT_CURRENT_ROWS", 3)
+    for version in range(6):
+        for first in range(0, 12, 2):
+            entry = [driver.transact(driver.put("cars", f"k{n}", {})) for n in (first, first + 1, first)]
+            outcomes = [committed(each).versions for each in driver.apply(*entry)]
+            assert outcomes == [(2 * version,), (version,), (2 * version + 1,)]
+    driver.reopen()
+    assert committed(driver.one(driver.transact(driver.put("cars", "k0", {})))).versions == (12,)
 
 
 def test_an_entry_is_never_applied_twice_and_never_out_of_shape(driver: Driver) -> None:
