@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import cast
 
-from aiohttp import web
 from msgspec import UNSET
 
 from consensus.membership import Membership
 from node import limits
 from node.http import cluster_schemas
-from node.http.answers import answer_struct
+from node.http.answers import WholeAnswer, answer_struct
 from node.http.bodies import parse_struct, read_body
 from node.http.cluster_view import cluster_view
 from node.http.parameters import Consistency, Query
@@ -23,7 +22,7 @@ class ClusterQuery(Query, kw_only=True, frozen=True):
     consistency: Consistency = "snapshot"
 
 
-async def get_cluster(services: Services, call: Call) -> web.Response:
+async def get_cluster(services: Services, call: Call) -> WholeAnswer:
     """Strong: by a leader that has just confirmed that it is the leader; others pass the request on to it."""
     if cast(ClusterQuery, call.parsed_query).consistency == "strong":
         await services.reads.strong()
@@ -31,7 +30,7 @@ async def get_cluster(services: Services, call: Call) -> web.Response:
     return answer_struct(cluster_view(services.config.cluster, replica.status(), replica.membership))
 
 
-async def post_transfer(services: Services, call: Call) -> web.Response:
+async def post_transfer(services: Services, call: Call) -> WholeAnswer:
     """Hand the leadership over, to a node that is named or to the one that is most complete."""
     body = await read_body(call, services.budget, limits.SETTINGS_SIZE_BYTES_MAX)
     asked = cluster_schemas.Transfer()

@@ -21,15 +21,25 @@ class Connection(web.RequestHandler):
     ones only, and would keep one that says nothing, or a byte a minute, for ever.
     """
 
-    __slots__ = ("_first_request_timer",)
+    __slots__ = ("_first_request_timer", "_was_paused")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._was_paused = False
         super().connection_made(transport)
         self._first_request_timer = self._loop.call_later(limits.KEEPALIVE_TIMEOUT_S, self._end_if_unused)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._first_request_timer.cancel()
         super().connection_lost(exc)
+
+    def pause_reading(self) -> None:
+        self._was_paused = True
+        super().pause_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """aiohttp asks for it twice a body, and parses again each time, even where nothing was paused."""
+        if self._was_paused:
+            super().resume_reading(resume_parser)
 
     def _end_if_unused(self) -> None:
         if self._request_count == 0:

@@ -12,7 +12,15 @@ from msgspec import UNSET, Meta, UnsetType
 
 from node import limits
 from node.http import schemas
-from node.http.answers import answer, document_body, encode, listed_document, listed_revision
+from node.http.answers import (
+    Response,
+    WholeAnswer,
+    answer,
+    document_body,
+    encode,
+    listed_document,
+    listed_revision,
+)
 from node.http.bodies import parse_document, read_body
 from node.http.failures import problem_of
 from node.http.parameters import NUMBER_MAX, Cosignatures, Limit, ReadQuery, Version, ViewQuery, Witnesses
@@ -71,7 +79,7 @@ class HistoryQuery(ReadQuery, kw_only=True, frozen=True):
     limit: Limit = limits.PAGE_LIMIT_DEFAULT
 
 
-async def put_document(services: Services, call: Call) -> web.Response:
+async def put_document(services: Services, call: Call) -> WholeAnswer:
     _, table, key = call.names
     payload = parse_document(await read_body(call, services.budget, limits.DOCUMENT_SIZE_BYTES_MAX))
     operation = Operation("put", table, key, payload, services.stamps.salt())
@@ -80,7 +88,7 @@ async def put_document(services: Services, call: Call) -> web.Response:
     return response
 
 
-async def post_document(services: Services, call: Call) -> web.Response:
+async def post_document(services: Services, call: Call) -> WholeAnswer:
     ledger, table = call.names
     payload = parse_document(await read_body(call, services.budget, limits.DOCUMENT_SIZE_BYTES_MAX))
     key = _generated_key(services, call)
@@ -103,13 +111,13 @@ def _generated_key(services: Services, call: Call) -> str:
     return stamps.transaction_id(stamps.now_us()).hex()
 
 
-async def delete_document(services: Services, call: Call) -> web.Response:
+async def delete_document(services: Services, call: Call) -> WholeAnswer:
     _, table, key = call.names
     operation = Operation("delete", table, key, b"", services.stamps.salt())
     return await write_document(services, call, table, key, operation, b"")
 
 
-async def get_document(services: Services, call: Call) -> web.Response:
+async def get_document(services: Services, call: Call) -> Response:
     ledger, table, key = call.names
     query = typed_query(call, DocumentQuery)
     if query.proof:
@@ -121,7 +129,7 @@ async def get_document(services: Services, call: Call) -> web.Response:
     return answer(document_body(revision), etag=revision.version)
 
 
-async def _get_proved(services: Services, call: Call, query: DocumentQuery) -> web.Response:
+async def _get_proved(services: Services, call: Call, query: DocumentQuery) -> WholeAnswer:
     """The document with its proof, or the problem with the proof that there is none."""
     ledger, table, key = call.names
     dated = query.as_of is not UNSET or query.as_of_seq is not UNSET
@@ -196,7 +204,7 @@ def _shown(view: View, table: str, key: str, query: DocumentQuery) -> Revision:
     return revision
 
 
-async def list_documents(services: Services, call: Call) -> web.Response:
+async def list_documents(services: Services, call: Call) -> WholeAnswer:
     ledger, table = call.names
     query = typed_query(call, ListQuery)
     view = await view_for(services, ledger, query)
@@ -214,7 +222,7 @@ async def list_documents(services: Services, call: Call) -> web.Response:
     return answer(b"".join(parts))
 
 
-async def get_history(services: Services, call: Call) -> web.Response:
+async def get_history(services: Services, call: Call) -> WholeAnswer:
     ledger, table, key = call.names
     query = typed_query(call, HistoryQuery)
     if query.proof:
@@ -223,7 +231,7 @@ async def get_history(services: Services, call: Call) -> web.Response:
     return _history_answer(_history_page(view, table, key, query), None)
 
 
-async def _prove_history(services: Services, call: Call, query: HistoryQuery) -> web.Response:
+async def _prove_history(services: Services, call: Call, query: HistoryQuery) -> WholeAnswer:
     ledger, table, key = call.names
 
     def prove(prover: Prover, view: View) -> tuple[DocumentProof, list[Revision] | Problem]:
@@ -248,7 +256,7 @@ def _history_page(view: View, table: str, key: str, query: HistoryQuery) -> list
     return _within_page(found)
 
 
-def _history_answer(shown: list[Revision], proof: bytes | None) -> web.Response:
+def _history_answer(shown: list[Revision], proof: bytes | None) -> WholeAnswer:
     parts = [b'{"revisions":[', b",".join([listed_revision(revision) for revision in shown]), b"]"]
     if shown and shown[-1].version > 0:
         parts.append(b',"next":"%d"' % shown[-1].version)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
-from aiohttp import web
 from msgspec import UNSET
 
 from node import limits
 from node.http import erasure_schemas
-from node.http.answers import answer_struct
+from node.http.answers import WholeAnswer, answer_struct
 from node.http.bodies import parse_struct, read_body
 from node.http.failures import refusal
 from node.http.journal import journal_with
@@ -32,7 +31,7 @@ _ERASURE = _ERASURES + "/{seq}"
 _decode_replica = msgspec.json.Decoder(erasure_schemas.ErasureReplica).decode
 
 
-async def post_erasure(services: Services, call: Call) -> web.Response:
+async def post_erasure(services: Services, call: Call) -> WholeAnswer:
     (ledger,) = call.names
     if not services.config.allow_erasure:
         raise Problem("erasure-not-allowed", "the setting allow_erasure is off on the leader")
@@ -70,13 +69,13 @@ async def post_erasure(services: Services, call: Call) -> web.Response:
     return response
 
 
-async def get_erasure(services: Services, call: Call) -> web.Response:
+async def get_erasure(services: Services, call: Call) -> WholeAnswer:
     ledger, text = call.names
     await journal_with(services, ledger, int(text) + 1)
     return answer_struct(await _described(services, ledger, int(text)))
 
 
-async def get_erasure_replica(services: Services, call: Call) -> web.Response:
+async def get_erasure_replica(services: Services, call: Call) -> WholeAnswer:
     ledger, text = call.names
     return answer_struct(_own(services, ledger, int(text)))
 

@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 from node import limits
 from node.checkpoints import NO_DEMAND
 from node.http import schemas
-from node.http.answers import answer, answer_struct, begin_stream, encode
+from node.http.answers import Response, WholeAnswer, answer, answer_struct, begin_stream, encode
 from node.http.parameters import NUMBER_MAX, Cosignatures, Query, ReadQuery, Size, Witnesses
 from node.http.problems import Problem
 from node.http.proof_bodies import BlockProof
@@ -93,7 +93,7 @@ def block_body(journal: Journal, seq: int) -> bytes:
     )
 
 
-async def get_block(services: Services, call: Call) -> web.Response:
+async def get_block(services: Services, call: Call) -> WholeAnswer:
     ledger, text = call.names
     seq = int(text)
     journal = await journal_with(services, ledger, seq + 1)
@@ -111,7 +111,7 @@ async def get_block(services: Services, call: Call) -> web.Response:
     return answer(body)
 
 
-async def list_blocks(services: Services, call: Call) -> web.Response:
+async def list_blocks(services: Services, call: Call) -> WholeAnswer:
     query = typed_query(call, BlocksQuery)
     end = query.start + query.limit
     ledger = call.names[0]
@@ -133,7 +133,7 @@ async def list_blocks(services: Services, call: Call) -> web.Response:
     return answer(b'{"blocks":[' + b",".join(parts) + b"]" + tail)
 
 
-async def get_checkpoint(services: Services, call: Call) -> web.Response:
+async def get_checkpoint(services: Services, call: Call) -> Response:
     (ledger,) = call.names
     demand = demand_of(services, typed_query(call, CheckpointQuery))
     await services.reads.strong()
@@ -147,7 +147,7 @@ async def get_checkpoint(services: Services, call: Call) -> web.Response:
     return web.Response(text=note, content_type=TEXT)
 
 
-async def list_checkpoints(services: Services, call: Call) -> web.Response:
+async def list_checkpoints(services: Services, call: Call) -> WholeAnswer:
     """From this node's own store: what it has gathered itself."""
     query = typed_query(call, CheckpointsQuery)
     if query.size is not UNSET:
@@ -162,7 +162,7 @@ async def list_checkpoints(services: Services, call: Call) -> web.Response:
     )
 
 
-def _one_checkpoint(services: Services, ledger: str, wanted: int) -> web.Response:
+def _one_checkpoint(services: Services, ledger: str, wanted: int) -> WholeAnswer:
     for size, note in services.checkpoints.listed(ledger, wanted, 1):
         if size == wanted:
             return answer_struct(

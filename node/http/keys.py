@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from node import limits
 from node.http import key_schemas
-from node.http.answers import answer_struct
+from node.http.answers import WholeAnswer, answer_struct
 from node.http.bodies import read_body
 from node.http.problems import Problem
 from node.http.route import JSON, TEXT, Answer, Call, Content, Route
@@ -16,12 +14,12 @@ from stele.verify.errors import VerificationError
 _KEYS = "/v1/cluster/keys"
 
 
-async def get_keys(services: Services, call: Call) -> web.Response:
+async def get_keys(services: Services, call: Call) -> WholeAnswer:
     await services.reads.strong()
     return answer_struct(_described(services))
 
 
-async def post_statement(services: Services, call: Call) -> web.Response:
+async def post_statement(services: Services, call: Call) -> WholeAnswer:
     """Record a statement. Whoever sends it needs no leave: the statement bears the signatures that count."""
     body = await read_body(call, services.budget, limits.KEY_STATEMENT_SIZE_BYTES_MAX)
     try:

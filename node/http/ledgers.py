@@ -7,7 +7,7 @@ from msgspec import UNSET
 
 from node import limits
 from node.http import schemas
-from node.http.answers import answer_struct
+from node.http.answers import Response, WholeAnswer, answer_struct
 from node.http.bodies import parse_struct, read_body
 from node.http.failures import refusal
 from node.http.parameters import ReadQuery
@@ -25,7 +25,7 @@ _LEDGERS = "/v1/ledgers"
 _LEDGER = _LEDGERS + "/{ledger}"
 
 
-async def put_ledger(services: Services, call: Call) -> web.Response:
+async def put_ledger(services: Services, call: Call) -> WholeAnswer:
     """Create, or change the settings of one that is there. Protection is on unless it is said otherwise."""
     (name,) = call.names
     body = await read_body(call, services.budget, limits.SETTINGS_SIZE_BYTES_MAX)
@@ -55,7 +55,7 @@ async def put_ledger(services: Services, call: Call) -> web.Response:
     return answer_struct(_described(services, _ledger(services, name)), status=201 if created else 200)
 
 
-async def list_ledgers(services: Services, call: Call) -> web.Response:
+async def list_ledgers(services: Services, call: Call) -> WholeAnswer:
     query = typed_query(call, ReadQuery)
     if query.consistency == "strong":
         await services.reads.strong()
@@ -70,13 +70,13 @@ async def list_ledgers(services: Services, call: Call) -> web.Response:
     )
 
 
-async def get_ledger(services: Services, call: Call) -> web.Response:
+async def get_ledger(services: Services, call: Call) -> WholeAnswer:
     (name,) = call.names
     await fresh(services, name, typed_query(call, ReadQuery))
     return answer_struct(_described(services, _ledger(services, name)))
 
 
-async def delete_ledger(services: Services, call: Call) -> web.Response:
+async def delete_ledger(services: Services, call: Call) -> Response:
     (name,) = call.names
     outcome = await services.committer.submit(DropLedger(name))
     if isinstance(outcome, Refused):

@@ -8,14 +8,14 @@ from consensus.membership import Member, Membership
 from node import limits
 from node.config import Config, ConfigInvalid, address, check_http_url, is_loopback, parse_address
 from node.http import cluster_schemas
-from node.http.answers import answer, answer_struct, encode
+from node.http.answers import Response, WholeAnswer, answer, answer_struct, encode
 from node.http.bodies import parse_struct, read_body
 from node.http.problems import Problem
 from node.http.route import JSON, Answer, Call, Content, Route
 from node.http.services import Services
 
 
-async def post_member(services: Services, call: Call) -> web.Response:
+async def post_member(services: Services, call: Call) -> WholeAnswer:
     """Add a learner. One that is there with these addresses stays what it is: the request may be repeated."""
     body = await read_body(call, services.budget, limits.SETTINGS_SIZE_BYTES_MAX)
     asked, _ = parse_struct(body, cluster_schemas.NewMember, limits.SETTINGS_SIZE_BYTES_MAX)
@@ -27,7 +27,7 @@ async def post_member(services: Services, call: Call) -> web.Response:
     return answer(encode(_changed(member)), status=201, location=f"/v1/cluster/members/{member.id}")
 
 
-async def post_promote(services: Services, call: Call) -> web.Response:
+async def post_promote(services: Services, call: Call) -> WholeAnswer:
     (member_id,) = call.names
     membership = await services.membership.settled()
     member = _known(membership, member_id)
@@ -38,7 +38,7 @@ async def post_promote(services: Services, call: Call) -> web.Response:
     return answer_struct(_changed(member))
 
 
-async def delete_member(services: Services, call: Call) -> web.Response:
+async def delete_member(services: Services, call: Call) -> Response:
     (member_id,) = call.names
     _known(await services.membership.settled(), member_id)
     await services.replica.remove(member_id)

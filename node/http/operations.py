@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 import node
 from node.http import schemas
-from node.http.answers import answer, answer_struct
+from node.http.answers import Response, WholeAnswer, answer, answer_struct
 from node.http.problems import Problem
 from node.http.route import JSON, TEXT, Answer, Call, Content, Route
 from node.http.services import Services
@@ -18,11 +18,11 @@ API_VERSION = "v1"
 _DOCS_PAGE = files("node.http").joinpath("docs.html").read_bytes()
 
 
-async def get_livez(services: Services, call: Call) -> web.Response:
+async def get_livez(services: Services, call: Call) -> WholeAnswer:
     return answer_struct(schemas.Liveness())
 
 
-async def get_readyz(services: Services, call: Call) -> web.Response:
+async def get_readyz(services: Services, call: Call) -> WholeAnswer:
     """Ready: this node can serve requests, itself or through a leader it knows."""
     if services.draining:
         raise Problem("shutting-down", "the node is shutting down")
@@ -40,22 +40,22 @@ async def get_readyz(services: Services, call: Call) -> web.Response:
     return answer_struct(schemas.Readiness(alarms=alarms or UNSET))
 
 
-async def get_version(services: Services, call: Call) -> web.Response:
+async def get_version(services: Services, call: Call) -> WholeAnswer:
     return answer_struct(schemas.VersionAnswer(version=node.__version__, api=API_VERSION))
 
 
-async def get_metrics(services: Services, call: Call) -> web.Response:
+async def get_metrics(services: Services, call: Call) -> Response:
     return web.Response(
         body=services.metrics.exposition(),
         headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
     )
 
 
-async def get_openapi(services: Services, call: Call) -> web.Response:
+async def get_openapi(services: Services, call: Call) -> WholeAnswer:
     return answer(services.openapi_document)
 
 
-async def get_docs(services: Services, call: Call) -> web.Response:
+async def get_docs(services: Services, call: Call) -> Response:
     # Everything is in the page: nothing is fetched but the document it shows.
     policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
     return web.Response(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
 from node.http import schemas
-from node.http.answers import answer, answer_struct, encode
+from node.http.answers import WholeAnswer, answer, answer_struct, encode
 from node.http.journal import journal_with
 from node.http.parameters import NUMBER_MAX, Cosignatures, Query, Seq, Witnesses
 from node.http.problems import Problem
@@ -49,7 +48,7 @@ class StateQuery(Query, kw_only=True, frozen=True):
     witnesses: Witnesses = ""
 
 
-async def get_inclusion(services: Services, call: Call) -> web.Response:
+async def get_inclusion(services: Services, call: Call) -> WholeAnswer:
     query = typed_query(call, InclusionQuery)
     journal = await journal_with(services, call.names[0], None if query.size is UNSET else query.size)
     size = journal.size if query.size is UNSET else query.size
@@ -63,7 +62,7 @@ async def get_inclusion(services: Services, call: Call) -> web.Response:
     )
 
 
-async def get_consistency(services: Services, call: Call) -> web.Response:
+async def get_consistency(services: Services, call: Call) -> WholeAnswer:
     query = typed_query(call, ConsistencyQuery)
     journal = await journal_with(services, call.names[0], None if query.new is UNSET else query.new)
     new = journal.size if query.new is UNSET else query.new
@@ -75,7 +74,7 @@ async def get_consistency(services: Services, call: Call) -> web.Response:
     )
 
 
-async def get_state_proof(services: Services, call: Call) -> web.Response:
+async def get_state_proof(services: Services, call: Call) -> WholeAnswer:
     """What the state map says of a key, as of the newest seal: its newest revision, or that it has none."""
     (ledger,) = call.names
     query = typed_query(call, StateQuery)

@@ -12,6 +12,7 @@ from aiohttp import web
 from node.http.parameters import Query
 
 if TYPE_CHECKING:
+    from node.http.answers import Response
     from node.http.services import Services
 
 JSON = "application/json"
@@ -51,7 +52,7 @@ class Call:
         return self.request.headers.get(name)
 
 
-Handler = Callable[["Services", Call], Awaitable[web.StreamResponse]]
+Handler = Callable[["Services", Call], Awaitable["Response"]]
 
 
 @dataclass(frozen=True)

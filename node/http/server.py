@@ -6,8 +6,9 @@ import asyncio
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from time import perf_counter
+from typing import cast
 
 import structlog
 from aiohttp import web
@@ -15,6 +16,7 @@ from aiohttp import web
 from consensus.errors import InvariantBroken as ReplicationBroken
 from consensus.errors import NotLeader
 from node import limits
+from node.http.answers import Response
 from node.http.connection import Connection
 from node.http.failures import problem_of
 from node.http.parameters import Query, parse_query
@@ -49,7 +51,7 @@ class Dispatcher:
         )
         services.metrics.requests_in_flight.set_function(lambda: self._in_flight)
 
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def __call__(self, request: web.BaseRequest) -> Response:
         started = perf_counter()
         given = request.headers.get("X-Request-Id")
         call = Call(request, given if given and _REQUEST_ID.fullmatch(given) else next(self._request_ids))
@@ -70,7 +72,7 @@ class Dispatcher:
         self._services.metrics.request(*_label(call), response.status, perf_counter() - started)
         return response
 
-    async def _answer(self, call: Call) -> web.StreamResponse:
+    async def _answer(self, call: Call) -> Response:
         if self._in_flight > limits.REQUESTS_IN_FLIGHT_MAX:
             raise Problem("overloaded", "too many requests at once", limit=limits.REQUESTS_IN_FLIGHT_MAX)
         _check_origin(call)
@@ -154,7 +156,8 @@ class HttpServer(web.Server):
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         super().__init__(
-            dispatcher,
+            # An answer need not be a StreamResponse, only do what aiohttp asks of one (answers.WholeAnswer).
+            cast("Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]", dispatcher),
             access_log=None,
             keepalive_timeout=limits.KEEPALIVE_TIMEOUT_S,
             max_line_size=limits.REQUEST_LINE_SIZE_BYTES_MAX,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from node import limits
 from node.http import schemas
-from node.http.answers import answer_struct
+from node.http.answers import WholeAnswer, answer_struct
 from node.http.bodies import parse_struct, read_body
 from node.http.failures import refusal
 from node.http.parameters import ViewQuery
@@ -23,7 +21,7 @@ _TABLES = "/v1/ledgers/{ledger}/tables"
 _TABLE = _TABLES + "/{table}"
 
 
-async def put_table(services: Services, call: Call) -> web.Response:
+async def put_table(services: Services, call: Call) -> WholeAnswer:
     ledger, name = call.names
     body = await read_body(call, services.budget, limits.SETTINGS_SIZE_BYTES_MAX)
     if body:
@@ -54,12 +52,12 @@ def _check_settings(body: bytes) -> None:
         raise
 
 
-async def list_tables(services: Services, call: Call) -> web.Response:
+async def list_tables(services: Services, call: Call) -> WholeAnswer:
     view = await view_for(services, call.names[0], typed_query(call, ViewQuery))
     return answer_struct(schemas.Tables(tables=[_described(info) for info in view.tables()]))
 
 
-async def get_table(services: Services, call: Call) -> web.Response:
+async def get_table(services: Services, call: Call) -> WholeAnswer:
     ledger, name = call.names
     view = await view_for(services, ledger, typed_query(call, ViewQuery))
     info = view.table(name)
@@ -68,7 +66,7 @@ async def get_table(services: Services, call: Call) -> web.Response:
     return answer_struct(_described(info))
 
 
-async def delete_table(services: Services, call: Call) -> web.Response:
+async def delete_table(services: Services, call: Call) -> WholeAnswer:
     ledger, name = call.names
     stamps = services.stamps
     at = stamps.now_us()

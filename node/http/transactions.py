@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import msgspec
-from aiohttp import web
 from msgspec import UNSET
 
 from node import limits
 from node.http import schemas
-from node.http.answers import answer_struct
+from node.http.answers import WholeAnswer, answer_struct
 from node.http.bodies import document_problem, parse_struct, read_body
 from node.http.parameters import Query
 from node.http.preconditions import idempotency_key, request_digest
@@ -26,7 +25,7 @@ from storage.outcomes import Committed, Refused
 _TRANSACTIONS = "/v1/ledgers/{ledger}/transactions"
 
 
-async def post_transaction(services: Services, call: Call) -> web.Response:
+async def post_transaction(services: Services, call: Call) -> WholeAnswer:
     (ledger,) = call.names
     body = await read_body(call, services.budget, limits.TRANSACTION_SIZE_BYTES_MAX)
     wanted, canonical = parse_struct(body, schemas.TransactionBody, limits.TRANSACTION_SIZE_BYTES_MAX)
@@ -122,7 +121,7 @@ def _check_names(field: str, table: str, key: str | None) -> None:
         raise Problem("invalid-field", f"{field}: {error}", field=f"{field}.{error.field}") from error
 
 
-async def get_transaction(services: Services, call: Call) -> web.Response:
+async def get_transaction(services: Services, call: Call) -> WholeAnswer:
     """What became of a transaction. `unknown` is final for one that was proposed before the question."""
     ledger, text = call.names
     tx = bytes.fromhex(text)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
-from node.http.answers import answer, written_body
+from node.http.answers import WholeAnswer, answer, written_body
 from node.http.failures import refusal
 from node.http.preconditions import idempotency_key, request_digest, write_conditions
 from node.http.problems import Problem
@@ -44,7 +42,7 @@ def refused_problem(services: Services, command: Transact, refused: Refused) -> 
 
 async def write_document(
     services: Services, call: Call, table: str, key: str, operation: Operation, body: bytes
-) -> web.Response:
+) -> WholeAnswer:
     """Commit one revision of one document, under the preconditions and idempotency key of the request."""
     ledger = call.names[0]
     conditions = write_conditions(call, table, key)

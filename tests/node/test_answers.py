@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from node.http.answers import WholeAnswer, answer
+from node.http.answers import answer
 from tests.node.served import ServedNode
 
 REQUEST = "{method} /v1/ledgers/{ledger}/tables/cars/documents/k HTTP/{version}\r\nHost: x\r\n{headers}\r\n"
@@ -62,6 +62,5 @@ def test_answers_of_one_connection_come_one_after_the_other(node: ServedNode, wr
 
 async def test_no_header_breaks_the_head() -> None:
     response = answer(b"{}", status=201, location="/x\r\nX-Forged: 1")
-    assert isinstance(response, WholeAnswer)
     with pytest.raises(ValueError, match="line break"):
-        response.head(2)
+        response.head()

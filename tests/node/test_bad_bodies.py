@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from node.limits import READ_BUFFER_SIZE_BYTES
 from tests.node.served import Answer, ServedNode
 
 LIMIT = 1 << 20
@@ -104,6 +105,18 @@ def test_who_stops_sending_gets_the_answers_to_what_was_sent(node: ServedNode, l
     assert [answers.count(status) for status in (b"HTTP/1.1 201", b"HTTP/1.1 200")] == [1, 2]
     assert node.raw(b"", half_close=True) == b""
     assert node.raw(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /li", half_close=True).count(b"HTTP/1.1") == 1
+
+
+def test_a_body_in_more_chunks_than_are_kept_is_read_to_its_end(node: ServedNode, ledger: str) -> None:
+    """aiohttp stops reading amid them, and has to go on, for this request and the one behind it."""
+    head = f"PUT /v1/ledgers/{ledger}/tables/cars/documents/there HTTP/1.1\r\nHost: x\r\n".encode()
+    chunks = b"1\r\n \r\n" * READ_BUFFER_SIZE_BYTES + b'7\r\n{"n":1}\r\n0\r\n\r\n'
+    answers = node.raw(
+        head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks
+        + head + b'Content-Length: 7\r\n\r\n{"n":1}'
+        + head + b'Content-Length: 7\r\nConnection: close\r\n\r\n{"n":1}'
+    )  # fmt: skip
+    assert [answers.count(status) for status in (b"HTTP/1.1 201", b"HTTP/1.1 200")] == [1, 2]
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /livez HTTP/1.1\r\nHost: "])
