@@ -68,6 +68,7 @@ def _options(write_buffer_size_bytes: int, cache: Cache) -> Options:
     options.set_max_total_wal_size(limits.WAL_SIZE_BYTES_MAX)
     options.set_max_open_files(limits.OPEN_FILES_MAX)
     options.set_max_background_jobs(2)
+    options.set_level_zero_file_num_compaction_trigger(limits.LEVEL_ZERO_FILES)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_level_compaction_dynamic_level_bytes(True)
     options.set_keep_log_file_num(4)
