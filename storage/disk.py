@@ -47,6 +47,10 @@ class Disk(Protocol):
         """A cursor over the rows below `end`."""
         ...
 
+    def last(self, start: bytes, end: bytes, /) -> tuple[bytes, bytes] | None:
+        """The last row with start <= key < end."""
+        ...
+
     def batch(self) -> Batch:
         """An empty batch for `write` of this disk."""
         ...

@@ -23,6 +23,7 @@ from storage.commands import (
     Transact,
     decode_group,
 )
+from storage.current_rows import CurrentRows
 from storage.disk import Disk
 from storage.erasure import erase
 from storage.errors import InvariantBroken
@@ -34,7 +35,6 @@ from storage.ledger_state import (
     new_tree,
 )
 from storage.outcomes import Committed, LedgerChanged, Outcome, Refused
-from storage.recent import RecentRows
 from storage.seal import forget_unsealed, seal, work_ahead
 from storage.state_map import RecentBuckets, StateMap
 from storage.transact import append_block, extend_journal, transact
@@ -47,7 +47,7 @@ class LedgerMachine:
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
         self._recent = RecentBuckets()
-        self._recent_current = RecentRows()
+        self._current_rows = CurrentRows(disk)
         self.ledgers: dict[str, LedgerState] = load_ledgers(disk, self._recent)
         stored_index = disk.get(keys.APPLIED_INDEX)
         self._applied_index = 0 if stored_index is None else rows.U64.unpack(stored_index)[0]
@@ -77,12 +77,12 @@ class LedgerMachine:
             commands = decode_group(payload)
         except msgspec.MsgspecError as error:
             raise InvariantBroken(f"entry {index} is not a group of commands: {error}") from error
-        transition = Transition(self._disk, self._recent_current)
+        transition = Transition(self._disk, self._current_rows)
         outcomes = [self._apply_command(transition, command, index) for command in commands]
         transition.finish()
         transition.put(keys.APPLIED_INDEX, rows.U64.pack(index))
         self._disk.write(transition.batch)
-        transition.remember()
+        transition.written()
         self._applied_index = index
         self.changed = tuple(transition.changed_ledgers)
         self.disputes = tuple(transition.disputes)

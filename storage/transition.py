@@ -11,12 +11,12 @@ from typing import NamedTuple
 import msgspec
 
 from storage import keys, rows
+from storage.current_rows import CurrentRows
 from storage.disk import Disk
 from storage.errors import InvariantBroken
 from storage.ledger_state import LedgerState, TableState, idempotency_key_of
 from storage.limits import REFUSALS_KEPT_PER_LEDGER
 from storage.outcomes import Committed, Refused
-from storage.recent import RecentRows
 
 
 class Dispute(NamedTuple):
@@ -33,9 +33,9 @@ class Dispute(NamedTuple):
 class Transition:
     """Collects the rows of one Raft entry. Commands of one entry see each other's effects."""
 
-    def __init__(self, disk: Disk, recent: RecentRows) -> None:
+    def __init__(self, disk: Disk, current_rows: CurrentRows) -> None:
         self.disk = disk
-        self._recent = recent
+        self._current_rows = current_rows
         self.batch = disk.batch()
         self.put = self.batch.put
         self.disputes: list[Dispute] = []
@@ -86,9 +86,9 @@ class Transition:
         for (ledger, number), table in self._tables.items():
             self.put(keys.table_use(ledger, number), rows.U64.pack(table.last_seq))
 
-    def remember(self) -> None:
-        """Keeps what will be asked for again soon; call once, after the batch is written."""
-        self._recent.keep(self._rewritten)
+    def written(self) -> None:
+        """Call once, after the batch is written."""
+        self._current_rows.written(self._rewritten)
 
     def current(self, key: bytes) -> rows.Current | None:
         """The current revision whose row has this key, deleted ones included."""
@@ -98,16 +98,16 @@ class Transition:
     def current_row(self, key: bytes) -> bytes | None:
         """As `current`, not decoded."""
         row = self._written_current.get(key)
-        if row is None:
-            row = self._recent.get(key)
-        return self.disk.get(key) if row is None else row
+        return self._current_rows.get(key) if row is None else row
 
     def revise(
         self, current_key: bytes, current: bytes, revision_key: bytes, revision: bytes, *, first: bool
     ) -> None:
         """Puts the rows of a document's next revision, or of its first one."""
         self._written_current[current_key] = current
-        if not first:
+        if first:
+            self._current_rows.add(current_key)
+        else:
             self._rewritten[current_key] = current
         self._written_revisions[revision_key] = revision
 

@@ -85,6 +85,13 @@ class OrderedRows:
         found = self._keys[bisect_left(self._keys, start) : bisect_left(self._keys, end)]
         return [(key, self._values[key]) for key in found]
 
+    def last(self, start: bytes, end: bytes) -> Row | None:
+        place = bisect_left(self._keys, end)
+        if place == 0 or self._keys[place - 1] < start:
+            return None
+        found = self._keys[place - 1]
+        return found, self._values[found]
+
     def change(self, kind: int, first: bytes, second: bytes) -> None:
         if kind == PUT:
             if first not in self._values:
@@ -172,6 +179,9 @@ class SimulatedDisk:
 
     def cursor(self, end: bytes, /) -> SimulatedCursor:
         return SimulatedCursor(self.families[STATE], end)
+
+    def last(self, start: bytes, end: bytes, /) -> Row | None:
+        return self.families[STATE].last(start, end)
 
     def batch(self) -> SimulatedBatch:
         return SimulatedBatch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from pathlib import Path
 
 import pytest
@@ -187,17 +188,24 @@ def test_two_stores_given_the_same_entries_hold_the_same_bytes(driver: Driver, t
     other.close()
 
 
-def test_a_document_written_again_and_again_has_its_versions_however_little_is_remembered(
+def test_versions_count_up_however_little_is_remembered(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "RECENT_CURRENT_ROWS", 3)
-    for version in range(6):
-        for first in range(0, 12, 2):
-            entry = [driver.transact(driver.put("cars", f"k{n}", {})) for n in (first, first + 1, first)]
-            outcomes = [committed(each).versions for each in driver.apply(*entry)]
-            assert outcomes == [(2 * version,), (version,), (2 * version + 1,)]
-    driver.reopen()
-    assert committed(driver.one(driver.transact(driver.put("cars", "k0", {})))).versions == (12,)
+    monkeypatch.setattr(limits, "LAST_KEYS_KEPT_MAX", 1)
+    chance = random.Random(1)
+    places = [(table, f"k{n}") for table in ("cars", "people") for n in range(12)]
+    expected = dict.fromkeys(places, 0)
+    for _ in range(60):
+        chosen = [[*{chance.choice(places): None for _ in range(3)}] for _ in range(4)]
+        commands = [driver.transact(*(driver.put(*place, {}) for place in each)) for each in chosen]
+        for each, outcome in zip(chosen, driver.apply(*commands), strict=True):
+            assert committed(outcome).versions == tuple(expected[place] for place in each)
+            for place in each:
+                expected[place] += 1
+        if chance.random() < 0.1:
+            driver.reopen()
+    assert min(expected.values()) > 10
 
 
 def test_an_entry_is_never_applied_twice_and_never_out_of_shape(driver: Driver) -> None:
