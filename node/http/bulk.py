@@ -31,7 +31,7 @@ from node.http.services import ANONYMOUS, Services
 from node.http.views import typed_query
 from stele.format.errors import InvalidName
 from stele.format.names import check_table_name
-from storage.commands import Transact
+from storage.commands import Operation, Transact
 from storage.errors import LedgerUnknown
 from storage.outcomes import Committed, Outcome, Refused
 
@@ -128,30 +128,32 @@ class _Load:
                 if self._failure is not None:
                     return
                 self._line += 1
-                if line:
-                    await self._take(line)
+                if not line:
+                    continue
+                operation = self._operation(line)
+                if operation is not None:
+                    if self._chunk.operations and self._stands_apart(operation):
+                        await self._flush()
+                    self._chunk.add(self._line, operation)
+                if self._chunk.full:
+                    await self._flush()
         if self._failure is None:
             await self._flush()
 
-    async def _take(self, line: bytes | _TooLong) -> None:
+    def _operation(self, line: bytes | _TooLong) -> Operation | None:
+        """A line's operation; None, and the line refused, when it has none."""
         try:
             if isinstance(line, _TooLong):
                 raise _line_too_long()
-            operation = self._reader.read(line)
+            return self._reader.read(line)
         except Problem as problem:
             self._chunk.refuse(self._line, problem)
-        else:
-            # A delete of nothing refuses its whole transaction, so a delete is one of its own. And a
-            # resumed load knows by one line number what is committed: its chunks have no gaps.
-            alone = operation.op == "delete"
-            gap = self._key is not None and self._chunk.operations and self._chunk.last_line != self._line - 1
-            if self._chunk.operations and (alone or gap):
-                await self._flush()
-            self._chunk.add(self._line, operation)
-            if alone:
-                await self._flush()
-        if self._chunk.full:
-            await self._flush()
+            return None
+
+    def _stands_apart(self, operation: Operation) -> bool:
+        """Whether it may not go into the chunk that is begun: a delete goes alone, and a resumed load knows
+        by one line number what is committed, so that its chunks have no gaps."""
+        return operation.op == "delete" or (self._key is not None and self._chunk.last_line != self._line - 1)
 
     async def _batches(self) -> AsyncIterator[list[bytes | _TooLong]]:
         """Complete lines, as they come, empty ones too; the last one may lack its line feed."""

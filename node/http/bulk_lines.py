@@ -89,13 +89,13 @@ def _op(value: dict[str, object]) -> Literal["put", "delete"]:
 
 
 def _payload(value: dict[str, object], canonical: bytes) -> bytes:
-    """The canonical bytes of `data`, cut out of the line's.
+    """The canonical bytes of `data`, which leaves `value`, cut out of the line's.
 
     Canonical members are sorted, and "data" sorts before the other three, which are strings: the line is
     `{"data":` payload, then what the rest encodes to with a comma in place of its opening brace.
     """
-    rest = {name: text for name, text in value.items() if name != "data"}
-    end = len(canonical) - (len(_encode_sorted(rest)) if rest else 1)
+    del value["data"]
+    end = len(canonical) - (len(_encode_sorted(value)) if value else 1)
     payload = canonical[len(b'{"data":') : end]
     if len(payload) > limits.DOCUMENT_SIZE_BYTES_MAX:
         raise Problem(
@@ -116,29 +116,33 @@ class Chunk:
         """Number of the first operation's line."""
         self.last_line = 0
         """Number of the last operation's line."""
-        self.size_bytes = 0
+        self.full = False
+        """Whether it is to go: there is enough in it, or a delete, which goes alone because one of nothing
+        refuses its whole transaction."""
+        self._size_bytes = 0
         self._answers: list[tuple[int, Problem | None]] = []
 
     @property
     def lines(self) -> int:
         return len(self._answers)
 
-    @property
-    def full(self) -> bool:
-        return (
-            self.lines >= limits.BULK_CHUNK_LINES_MAX or self.size_bytes >= limits.BULK_CHUNK_SIZE_BYTES_MAX
-        )
-
     def add(self, line: int, operation: Operation) -> None:
         if not self.operations:
             self.first_line = line
         self.last_line = line
         self.operations.append(operation)
-        self.size_bytes += len(operation.payload) + len(operation.key)
-        self._answers.append((line, None))
+        self._size_bytes += len(operation.payload) + len(operation.key)
+        if self._size_bytes >= limits.BULK_CHUNK_SIZE_BYTES_MAX or operation.op == "delete":
+            self.full = True
+        self._answer(line, None)
 
     def refuse(self, line: int, problem: Problem) -> None:
+        self._answer(line, problem)
+
+    def _answer(self, line: int, problem: Problem | None) -> None:
         self._answers.append((line, problem))
+        if len(self._answers) >= limits.BULK_CHUNK_LINES_MAX:
+            self.full = True
 
     def acknowledge(self, outcome: Committed) -> tuple[bytes, int, int]:
         """(NDJSON, lines accepted, lines refused) for a chunk that was committed as `outcome`."""

@@ -88,6 +88,7 @@ SEEDS = [
     b'{"k":1,"k":2}',
     b'[0.1,-0,1E3,12000.00,"\xc3\xa9\xf0\x9f\x98\x80",9007199254740991]',
     b'{"a":{"b":{"c":[[],{},[{"a:b":":"}]]}}}',
+    b'{"b":[1,true,null,"x\\n",9007199254740991],"a":{"d":-0,"c":[{}]}}',
 ]
 BYTES = st.sampled_from(
     [bytes([b]) for b in b'{}[]",:0159.eE+-\\/bnu truefalsn\x01\x7f\xc3\xa9\xed\xa0\xf0\n']
