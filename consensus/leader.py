@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -53,7 +52,6 @@ class Followers:
         self._promise_us = promise_us
         self._progress: dict[str, Progress] = {}
         self._denials: Counter[str] = Counter()
-        self._commit_notice_at = -math.inf
 
     def __getitem__(self, peer_id: str) -> Progress:
         return self._progress[peer_id]
@@ -114,11 +112,9 @@ class Followers:
 
     def any_to_send(self, commit_index: int) -> bool:
         """Whether a follower should be sent something before the next heartbeat."""
-        commit_due = self._clock() >= self._commit_notice_at
+        now = self._clock()
         return any(
-            self._may_send_entries(each)
-            or (commit_due and each.may_send_commit(commit_index))
-            or self._may_stream(each)
+            self._may_send_entries(each) or each.may_send_commit(commit_index, now) or self._may_stream(each)
             for each in self._progress.values()
         )
 
@@ -237,24 +233,20 @@ class Followers:
     def send(self, standing: Standing, peer_ids: Iterable[str], *, heartbeat: bool) -> None:
         """Puts into the outbox what these followers should get now; with `heartbeat`, at least one message.
 
-        A new commit index goes with the next entries, or in a message of its own, but seldom: under load
-        such messages, each with an answer, were two fifths of all traffic.
+        A new commit index goes with the next entries, or in a message of its own where none followed lately:
+        under load such messages, each with an answer, were two fifths of all traffic.
         """
-        now = self._clock()
-        commit_due = now >= self._commit_notice_at
         for peer_id in peer_ids:
-            if self._send(peer_id, standing, heartbeat=heartbeat, commit_due=commit_due):
-                self._commit_notice_at = now + limits.COMMIT_NOTICE_INTERVAL_S
+            self._send(peer_id, standing, heartbeat=heartbeat)
 
-    def _send(self, peer_id: str, standing: Standing, *, heartbeat: bool, commit_due: bool) -> bool:
-        """Whether a message left only to tell of the commit index."""
+    def _send(self, peer_id: str, standing: Standing, *, heartbeat: bool) -> None:
         progress = self._progress[peer_id]
         if self._streams is not None:
             if progress.stream is None and progress.next_index <= self._log.first_index:
                 progress.begin_snapshot()
             if progress.stream is not None:
                 self._send_snapshot(peer_id, progress, standing, heartbeat=heartbeat)
-                return False
+                return
         # Evaluated again after each batch: the window closes, the budget is spent, or the log ends.
         spent = False
         while self._may_send_entries(progress):
@@ -271,10 +263,8 @@ class Followers:
             heartbeat = False
         if spent:
             self._serve_last(peer_id)
-        notice = commit_due and progress.may_send_commit(standing.commit_index)
-        if heartbeat or notice:
+        if heartbeat or progress.may_send_commit(standing.commit_index, self._clock()):
             self._append(peer_id, standing, [])
-        return notice
 
     def _send_snapshot(
         self, peer_id: str, progress: Progress, standing: Standing, *, heartbeat: bool
@@ -314,7 +304,7 @@ class Followers:
             retain_index=standing.retain_index,
         )
         self._outbox.put(peer_id, message)
-        progress.sent(last_index, sum(map(len, records)), message.commit_index)
+        progress.sent(last_index, sum(map(len, records)), message.commit_index, self._clock())
 
     def _denied(self, peer_id: str) -> None:
         """Once, that can be an answer that came late; again and again, its disk is not what it was."""

@@ -12,7 +12,8 @@ IN_FLIGHT_SIZE_BYTES_MAX = 8 << 20
 """Append messages sent to one follower and not yet answered."""
 
 COMMIT_NOTICE_INTERVAL_S = 0.01
-"""Between messages that tell followers of a new commit index and nothing else."""
+"""A follower that was told of a commit index, with entries or without, is told of a newer one in a message of
+its own no sooner than this."""
 
 PROPOSALS_OUTSTANDING_MAX = 8_192
 PROPOSALS_OUTSTANDING_SIZE_BYTES_MAX = 64 << 20

@@ -28,6 +28,7 @@ class Progress:
     probing: bool = True
     probe_out: bool = False
     commit_sent: int = 0
+    commit_sent_at: float = -math.inf
     confirmed_round: int = 0
     promised_round: int = 0
     in_flight: deque[tuple[int, int]] = field(default_factory=deque)
@@ -49,15 +50,20 @@ class Progress:
             and self.in_flight_size_bytes < limits.IN_FLIGHT_SIZE_BYTES_MAX
         )
 
-    def may_send_commit(self, commit_index: int) -> bool:
-        """Whether only a message of its own will soon tell the follower of a new commit index."""
+    def may_send_commit(self, commit_index: int, now: float) -> bool:
+        """Whether the follower should be told of a new commit index in a message of its own: entries have
+        not told it of one lately, and none are on their way."""
         return (
-            not self.probing and not self.in_flight and self.commit_sent < min(commit_index, self.match_index)
+            not self.probing
+            and not self.in_flight
+            and self.commit_sent < min(commit_index, self.match_index)
+            and now >= self.commit_sent_at + limits.COMMIT_NOTICE_INTERVAL_S
         )
 
-    def sent(self, last_index: int, size_bytes: int, commit_index: int) -> None:
+    def sent(self, last_index: int, size_bytes: int, commit_index: int, now: float) -> None:
         """An append message left that ends at `last_index` and holds `size_bytes` of entries."""
-        self.commit_sent = max(self.commit_sent, commit_index)
+        if commit_index > self.commit_sent:
+            self.commit_sent, self.commit_sent_at = commit_index, now
         if self.probing:
             self.probe_out = True
         elif last_index >= self.next_index:

@@ -138,29 +138,6 @@ def test_a_follower_that_lost_its_disk_is_asked_once_a_heartbeat_and_reported(
     ]
 
 
-def test_an_idle_follower_learns_the_commit_index_without_waiting_for_a_heartbeat(tmp_path: Path) -> None:
-    bench = replicating(tmp_path)
-    propose(bench)
-    appends_to(bench, "n1")
-    bench.acknowledge("n1")
-    [message] = appends_to(bench, "n1", limits.COMMIT_NOTICE_INTERVAL_S)
-    assert (message.commit_index, message.entries) == (3, ())
-
-
-def test_messages_that_only_tell_of_commits_are_seldom(tmp_path: Path) -> None:
-    bench = replicating(tmp_path)
-    bench.wait(limits.COMMIT_NOTICE_INTERVAL_S)
-    told = 0
-    for _ in range(20):  # All within a moment: each entry is committed before the next one comes.
-        propose(bench)
-        appends_to(bench, "n1")
-        bench.acknowledge("n1")
-        told += len(appends_to(bench, "n1"))
-    assert told <= 1
-    [message] = appends_to(bench, "n1", limits.COMMIT_NOTICE_INTERVAL_S)
-    assert (message.commit_index, message.entries) == (bench.core.log.last_index, ())
-
-
 def test_an_answer_for_what_was_never_sent_has_no_effect(tmp_path: Path) -> None:
     bench = replicating(tmp_path)
     with pytest.raises(MalformedMessage):
