@@ -8,21 +8,15 @@ from node.http.preconditions import idempotency_key, request_digest, write_condi
 from node.http.problems import Problem
 from node.http.route import Call
 from node.http.services import ANONYMOUS, Services
-from storage.commands import Command, Operation, Transact
+from storage.commands import Operation, Transact
 from storage.errors import LedgerUnknown
-from storage.outcomes import Committed, LedgerChanged, Refused
+from storage.outcomes import Committed, Outcome, Refused
 
 REPLAYED = "Idempotent-Replayed"
 
 
-async def commit(services: Services, command: Command) -> Committed | LedgerChanged | Refused:
-    """The outcome of a command, refusals included. Raises what Committer.submit raises."""
-    return await services.committer.submit(command)
-
-
-async def transact(services: Services, command: Transact) -> Committed:
-    """The block of a transaction. Raises Problem when it is refused, and what Committer.submit raises."""
-    outcome = await services.committer.submit(command)
+def _committed(services: Services, command: Transact, outcome: Outcome) -> Committed:
+    """The block of a transaction. Raises Problem when it was refused."""
     if isinstance(outcome, Committed):
         return outcome
     if isinstance(outcome, Refused):
@@ -61,7 +55,7 @@ async def write_document(
         repeat_key,
         digest,
     )
-    outcome = await transact(services, command)
+    outcome = _committed(services, command, await services.committer.submit(command))
     version = outcome.versions[0]
     response = answer(
         written_body(ledger, table, key, version, outcome.seq, outcome.tx, outcome.at),
