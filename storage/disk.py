@@ -34,14 +34,18 @@ class Cursor(Protocol):
     def next(self) -> tuple[bytes, bytes] | None: ...
 
 
-class Disk(Protocol):
-    """Every method raises `StorageFailed` when the disk fails."""
+class Rows(Protocol):
+    """What there is to read. Every method raises `StorageFailed` when the disk fails."""
 
     def get(self, key: bytes, /) -> bytes | None: ...
 
     def scan(self, start: bytes, end: bytes, /) -> Iterator[tuple[bytes, bytes]]:
         """Rows with start <= key < end, in key order, as they are when the scan begins."""
         ...
+
+
+class Disk(Rows, Protocol):
+    """As for `Rows`, every method raises `StorageFailed` when the disk fails."""
 
     def cursor(self, end: bytes, /) -> Cursor:
         """A cursor over the rows below `end`."""

@@ -17,7 +17,8 @@
     V ledger | size | key id | name          valid cosignatures over another root than the journal's
     G ledger name                            names of ledgers that were deleted
     E ledger | seq                           erasures, and how far this node is with each
-    S ledger | bucket                        the state map's buckets, as of the newest seal
+    S ledger | bucket                        the state map's buckets, each as of some seal
+    W ledger                                 the journal's size at the seal that all of those have reached
     Z ledger | size                          seals, by the journal's size right after each
 
 Numbers are big-endian so that byte order is number order, `~` is the complement so that newer comes
@@ -36,7 +37,7 @@ NEXT_LEDGER = b"Mnext-ledger"
 
 LEDGERS = b"L"
 DROPPED_LEDGERS = b"G"
-PER_LEDGER_KINDS = b"JBTUCDXIRFKEQVSZ"
+PER_LEDGER_KINDS = b"JBTUCDXIRFKEQVSWZ"
 EVERYTHING = (b"", b"\xff")
 
 _U64_MAX = (1 << 64) - 1
@@ -169,6 +170,10 @@ def erasure(number: int, seq: int) -> bytes:
 
 def state_bucket(number: int, bucket: int) -> bytes:
     return _ledger_u32(b"S", number, bucket)
+
+
+def state_written(number: int) -> bytes:
+    return _ledger(b"W", number)
 
 
 def seal(number: int, size: int) -> bytes:

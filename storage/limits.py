@@ -58,19 +58,29 @@ SNAPSHOT_DISK_FREE_SIZE_BYTES_MIN = 256 << 20
 START_DISK_FREE_SIZE_BYTES_MIN = 32 << 20
 """With less a node does not start: it would write out its memory tables, join, and fail in the middle."""
 
-SEAL_DOCUMENTS_MAX = 2_048
-"""Keys revised since the newest seal at which the leader proposes one, so that applying it stays short: what
-is left to do then takes three to five microseconds a key in a small ledger, ten to twenty in one of ten
-million keys, while nothing else is done."""
+SEAL_DOCUMENTS_MAX = 8_192
+"""Keys revised since the newest seal at which the leader proposes one. Fewer seals are fewer hashes a key;
+with more keys, nothing else is done for longer: about two microseconds a key are left to do then."""
 
 SEAL_SLICE_KEYS = 256
 """Keys revised at which they are put into the buckets of the next seal, ahead of it."""
 
-SEAL_STAGED_ROWS_MAX = 8 * SEAL_DOCUMENTS_MAX
+SEAL_STAGED_ROWS_MAX = 2 * SEAL_DOCUMENTS_MAX
 """Rows put into buckets in memory for the next seal; past this many it is not expected soon."""
 
-RECENT_BUCKETS_MAX = 32_768
-"""Buckets of the newest seals that a node keeps in memory: about 650 bytes each, 1.1 KiB at most."""
+STATE_BUCKETS_DIRTY_MAX = 32_768
+"""Buckets that seals have changed and that are not on the disk yet, of all ledgers of a node: about 900 bytes
+each, 1.3 KiB at most."""
+
+STATE_REDO_MAX = 131_072
+"""Rows and blocks that a start does again because the disk had not got all buckets: about a second."""
+
+STATE_WRITE_BACK_MIN = 64
+STATE_WRITE_BACK_SHARE = 8
+"""After an entry so many buckets are written back, and one of so many that are too many or too old."""
+
+STATE_WRITE_BACK_BATCH = 1_024
+"""Buckets in one batch when all are written back."""
 
 RECENT_CURRENT_ROWS = 32_768
 """Documents written again lately whose current rows stay in memory, and at most as many older ones: about 300

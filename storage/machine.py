@@ -31,12 +31,13 @@ from storage.ledger_state import (
     CATALOGUE_TABLE,
     LedgerState,
     TableState,
-    load_ledgers,
     new_tree,
 )
 from storage.outcomes import Committed, LedgerChanged, Outcome, Refused
+from storage.recovery import load_ledgers
 from storage.seal import forget_unsealed, seal, work_ahead
-from storage.state_map import RecentBuckets, StateMap
+from storage.state_buckets import WriteBack
+from storage.state_map import StateMap
 from storage.transact import append_block, extend_journal, transact
 from storage.transition import Dispute, Transition
 
@@ -46,9 +47,10 @@ class LedgerMachine:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self._recent = RecentBuckets()
         self._current_rows = CurrentRows(disk)
-        self.ledgers: dict[str, LedgerState] = load_ledgers(disk, self._recent)
+        self._write_back = WriteBack()
+        self._ahead_of_disk = False
+        self.ledgers: dict[str, LedgerState] = load_ledgers(disk, self._write_back)
         stored_index = disk.get(keys.APPLIED_INDEX)
         self._applied_index = 0 if stored_index is None else rows.U64.unpack(stored_index)[0]
         stored_next = disk.get(keys.NEXT_LEDGER)
@@ -77,6 +79,8 @@ class LedgerMachine:
             commands = decode_group(payload)
         except msgspec.MsgspecError as error:
             raise InvariantBroken(f"entry {index} is not a group of commands: {error}") from error
+        self._ahead_of_disk = True
+        self._write_back.write(self._disk)
         transition = Transition(self._disk, self._current_rows)
         outcomes = [self._apply_command(transition, command, index) for command in commands]
         transition.finish()
@@ -88,7 +92,17 @@ class LedgerMachine:
         self.disputes = tuple(transition.disputes)
         for state in self.changed:
             forget_unsealed(state)
+        self._ahead_of_disk = False
         return outcomes
+
+    def write_back(self) -> None:
+        """Between entries: writes all that the disk has not yet of the state maps, so that the next start has
+        nothing to do again. Not after a step that failed: the disk may have less than memory says. Raises
+        StorageFailed."""
+        if not self._ahead_of_disk:
+            self._ahead_of_disk = True
+            self._write_back.write_all(self._disk)
+            self._ahead_of_disk = False
 
     def work_ahead(self, ledgers: Iterable[str], keys_min: int = limits.SEAL_SLICE_KEYS) -> None:
         """Between entries: do what can be done by now for the next seals of these ledgers, so that applying
@@ -96,7 +110,7 @@ class LedgerMachine:
         for name in ledgers:
             state = self.ledgers.get(name)
             if state is not None:
-                work_ahead(state, self._disk, keys_min)
+                work_ahead(state, keys_min)
 
     def _apply_command(self, transition: Transition, command: Command, index: int) -> Outcome:
         if isinstance(command, CreateLedger):
@@ -128,7 +142,7 @@ class LedgerMachine:
             )
         number = self._next_ledger
         row = rows.LedgerRow(number, command.id, command.at, command.deletion_protection)
-        state_map = StateMap(self._disk, number, self._recent)
+        state_map = StateMap(self._disk, number, self._write_back)
         state = LedgerState(name, row, new_tree(self._disk, number), state_map)
         information = information_bytes(command.by, None)
         header = genesis_header_bytes(
@@ -159,6 +173,7 @@ class LedgerMachine:
         # A ledger that takes the name again is another log (node/checkpoints.py).
         transition.put(keys.dropped_ledger(command.ledger), state.row.id)
         transition.dropped(state)
+        state.map.buckets.drop()
         del self.ledgers[command.ledger]
         return LedgerChanged(created=False)
 

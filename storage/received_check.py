@@ -12,8 +12,9 @@ import msgspec
 from storage import keys, rows
 from storage.engine import Engine
 from storage.errors import FormatUnknown, InvariantBroken
-from storage.ledger_state import LedgerState, load_ledgers
-from storage.state_map import RecentBuckets
+from storage.ledger_state import LedgerState
+from storage.recovery import load_ledgers
+from storage.state_buckets import WriteBack
 from storage.store import STORE_FORMAT, Store
 
 _OWN_KINDS = (b"K", b"Q", b"V")
@@ -38,7 +39,7 @@ def check_received(path: Path, applied_index: int) -> None:
         stored = engine.get(keys.APPLIED_INDEX)
         if stored is None or rows.U64.unpack(stored)[0] != applied_index:
             raise InvariantBroken(f"the snapshot is not of entry {applied_index}")
-        for state in load_ledgers(engine, RecentBuckets()).values():
+        for state in load_ledgers(engine, WriteBack()).values():
             _check_newest_note(engine, state, state)
     finally:
         engine.close()
@@ -52,7 +53,7 @@ def carry_own_rows(store: Store, received: Engine) -> None:
     node has signed another history. Raises InvariantBroken and StorageFailed.
     """
     _copy_cosigner(store.engine, received)
-    ledgers = load_ledgers(received, RecentBuckets())
+    ledgers = load_ledgers(received, WriteBack())
     for name, own in store.machine.ledgers.items():
         state = ledgers.get(name)
         if state is None or state.row.id != own.row.id:

@@ -12,21 +12,15 @@ import hashlib
 
 from stele.format.block import parse_header
 from stele.format.errors import FormatError
-from stele.format.limits import HASH_SIZE_BYTES
 from stele.format.merkle import leaf_hash, root_of_leaves
-from stele.format.state_map import (
-    BITS_PER_LEVEL,
-    BUCKET_HEAD_SIZE_BYTES,
-    ROW_SIZE_BYTES,
-    bucket_head,
-)
 from stele.format.tiles import TILE_HEIGHT, TILE_WIDTH
 from storage import keys, rows
 from storage.disk import Disk
 from storage.errors import InvariantBroken
 from storage.journal import Journal, Leaf, decode_leaf, table_number
 from storage.ledger_state import LedgerState
-from storage.state_map import BUCKETS_END, stored_hash
+from storage.state_buckets import stored_hash
+from storage.state_tree import NUMBERS_END, first_of
 from storage.tree import TILE_SIZE_BYTES, Tile, split_tile
 
 
@@ -97,31 +91,29 @@ def _check_tiles(disk: Disk, state: LedgerState, size: int) -> None:
         level += 1
 
 
-def check_bucket_at(disk: Disk, state: LedgerState, first: int) -> int | None:
-    """Checks the first bucket of the state map from number `first` on against the root of the newest seal,
-    and that none is missing before it; returns the number after it, None when there is no such bucket."""
+def check_bucket_at(disk: Disk, state: LedgerState, start: int) -> int | None:
+    """Checks the first bucket of the state map that the disk has from number `start` on, and that none is
+    missing before it; returns the number after it, None when there is no such bucket.
+
+    It is compared with the tree of the newest seal, or with what the tree was when it was written: newer ones
+    wait in memory.
+    """
     prefix = keys.of_ledger(b"S", state.number)
-    row = disk.cursor(keys.end_of(prefix)).seek(keys.state_bucket(state.number, first))
-    number = BUCKETS_END if row is None else int.from_bytes(row[0][len(prefix) :], "big")
-    missing = state.map.first_bucket(first, min(number, BUCKETS_END))
-    if missing is not None:
-        raise InvariantBroken(f"state bucket {missing} is missing")
+    row = disk.cursor(keys.end_of(prefix)).seek(keys.state_bucket(state.number, start))
+    number = NUMBERS_END if row is None else int.from_bytes(row[0][len(prefix) :], "big")
+    expected = state.map.buckets.stored_from(start)
+    if expected is not None and first_of(expected[0]) < number:
+        raise InvariantBroken(f"state bucket {first_of(expected[0])} is missing")
     if row is None:
         return None
-    bucket = row[1]
-    rows = bucket[BUCKET_HEAD_SIZE_BYTES:]
-    if not rows or len(rows) % ROW_SIZE_BYTES:
-        raise InvariantBroken(f"state bucket {number} has {len(bucket)} bytes")
-    key_hash = rows[-ROW_SIZE_BYTES:][:HASH_SIZE_BYTES]
-    level, own = state.map.bucket_of(key_hash)
-    if (own, bucket_head(BITS_PER_LEVEL * level)) != (number, bucket[:BUCKET_HEAD_SIZE_BYTES]):
-        raise InvariantBroken(f"state bucket {number} holds rows of another bucket")
+    if expected is None or first_of(expected[0]) != number:
+        raise InvariantBroken(f"state bucket {number} is where none begins")
     try:
-        stored_hash(bucket)
+        found = stored_hash(row[1])
     except IndexError as error:
         raise InvariantBroken(f"state bucket {number}: {error}") from error
-    if state.map.proof(key_hash).top(key_hash) != state.map.root:
-        raise InvariantBroken(f"state bucket {number} is not the one that the newest seal commits to")
+    if found != expected[1]:
+        raise InvariantBroken(f"state bucket {number} is not the one that was sealed")
     return number + 1
 
 

@@ -64,7 +64,7 @@ def forget_unsealed(state: LedgerState) -> None:
         state.unsealed_from = state.size
 
 
-def work_ahead(state: LedgerState, disk: Disk, keys_min: int) -> None:
+def work_ahead(state: LedgerState, keys_min: int) -> None:
     """Does the greater part of the next seal's work now, once so many keys wait for it.
 
     Only between entries. Nothing that anybody can see changes before the seal: whether and when this is
@@ -74,8 +74,15 @@ def work_ahead(state: LedgerState, disk: Disk, keys_min: int) -> None:
         return
     sealed_size = 0 if state.sealed is None else state.sealed.size
     if state.unsealed_from <= sealed_size:
-        state.map.stage(_packed(state.unsealed), disk.get)
+        state.map.stage(_packed(state.unsealed))
         state.unsealed = {}
+
+
+def seal_again(disk: Disk, state: LedgerState, start: int, size: int) -> None:
+    """What seals made of the blocks from `start` to `size` (exclusive), done again at a start: the last of
+    them was at `size`. Each key's newest row is all that counts."""
+    state.map.stage(_packed(revisions_between(disk, state, start, size)))
+    state.map.seal(size)
 
 
 def _compare_previous(transition: Transition, state: LedgerState, command: Seal) -> None:
@@ -98,8 +105,8 @@ def _update_map(state: LedgerState, transition: Transition) -> None:
     sealed_size = 0 if state.sealed is None else state.sealed.size
     if state.unsealed_from > sealed_size:
         unsealed = revisions_between(transition.disk, state, sealed_size, state.unsealed_from) | unsealed
-    state.map.stage(_packed(unsealed), transition.state_bucket)
-    state.map.seal(transition.set_state_bucket)
+    state.map.stage(_packed(unsealed))
+    state.map.seal(state.size + 1)
     state.unsealed = {}
     state.unsealed_from = state.size
 

@@ -1,9 +1,10 @@
 """The upper nodes of a state map, in memory, as of its newest seal: those at depths 0 to 20.
 
-A node is named by its level (half its depth) and its number in it. The hashes of four children stand side by
-side behind an 03, as their parent hashes them, so that a node costs one slice and one hash; 64 such groups
-make a page, and a page is there once one of its nodes is. So a small ledger's tree is small, and one whose
-2^20 nodes at depth 20 all have rows takes 45 MB, however many keys there are.
+A node is at a level (half its depth) and has a number in it; `NODES[level] | number` is both in one, by which
+buckets go. The hashes of four children stand side by side behind an 03, as their parent hashes them, so that
+a node costs one slice and one hash; 64 such groups make a page, and a page is there once one of its nodes is.
+So a small ledger's tree is small, and one whose 2^20 nodes at depth 20 all have rows takes 45 MB, however
+many keys there are.
 """
 
 from __future__ import annotations
@@ -16,6 +17,16 @@ from stele.format.limits import HASH_SIZE_BYTES
 from stele.format.state_map import BITS_PER_LEVEL, CHILDREN, EMPTY, INNER_PREFIX
 
 LEVEL_MAX: Final = 10
+
+NUMBERS_END: Final = 1 << BITS_PER_LEVEL * LEVEL_MAX
+"""What the numbers of depth 20 are below."""
+
+SHIFTS: Final = [BITS_PER_LEVEL * (LEVEL_MAX - level) for level in range(LEVEL_MAX + 1)]
+"""From a number of depth 20 to that of the node above it, by level."""
+
+NODES: Final = [1 << BITS_PER_LEVEL * level for level in range(LEVEL_MAX + 1)]
+"""By level: node number 0, level and number in one. So nodes of all levels can be in one dictionary, close
+together: first numbers would be multiples of 4, 16 or 64, which it would send to the same few places."""
 
 _PAGE_GROUPS = 64
 _PAGE_NODES = CHILDREN * _PAGE_GROUPS
@@ -42,6 +53,20 @@ Changes = list[dict[int, bytes]]
 
 def no_changes() -> Changes:
     return [{} for _ in range(LEVEL_MAX + 1)]
+
+
+def level_of(node: int) -> int:
+    return (node.bit_length() - 1) // BITS_PER_LEVEL
+
+
+def first_of(node: int) -> int:
+    """The first number of depth 20 that a node covers."""
+    return node << SHIFTS[level_of(node)] ^ NUMBERS_END
+
+
+def end_of(node: int) -> int:
+    """The number of depth 20 after the last one that a node covers."""
+    return first_of(node) + (1 << SHIFTS[level_of(node)])
 
 
 class StateTree:
@@ -119,6 +144,22 @@ class StateTree:
             return self.root
         page = self._pages[level].get(number // _PAGE_NODES)
         return EMPTY if page is None else bytes(page[_NODES[number % _PAGE_NODES]])
+
+    def hash_of(self, node: int) -> bytes:
+        """As `node`, of a level and number in one."""
+        level = level_of(node)
+        return self.node(level, node ^ NODES[level])
+
+    def bucket_over(self, number: int) -> int:
+        """The node that is a bucket and covers a number of depth 20."""
+        inner, level = self.inner, 0
+        while inner[level][number >> SHIFTS[level]]:
+            level += 1
+        return NODES[level] | number >> SHIFTS[level]
+
+    def bucket_of(self, key_hash: bytes) -> int:
+        """The node that is the bucket of a key."""
+        return self.bucket_over(int.from_bytes(key_hash[:4], "big") >> 32 - BITS_PER_LEVEL * LEVEL_MAX)
 
     def siblings(self, level: int, number: int) -> list[bytes]:
         """Three hashes a level, from `level` up: the other children of each node above this one."""

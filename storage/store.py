@@ -25,7 +25,7 @@ from storage.outcomes import Committed, Refused
 from storage.rows import Sealed
 from storage.view import View
 
-STORE_FORMAT = b"stele-store-4"
+STORE_FORMAT = b"stele-store-5"
 """Of all rows, the Raft log's too. It changes with any of them, so that a store of another version is called
 that, and not damaged."""
 
@@ -116,6 +116,7 @@ class Store:
     def close(self) -> None:
         """Flushes and closes the database. The store must not be used afterwards."""
         try:
+            self.machine.write_back()
             self.engine.flush()
             self.engine.close()
         finally:

@@ -19,6 +19,7 @@ from storage.errors import StorageError
 from storage.journal import Journal
 from storage.ledger_state import LedgerState, TableState
 from storage.rows import REVISION_HEAD_SIZE_BYTES, Current, decode_current
+from storage.state_tree import first_of
 from storage.store import Store
 
 
@@ -78,6 +79,7 @@ def _alter_row(store: Store, target: Target) -> Altered:
     stored = store.engine.get(table.current_prefix + target.key.encode())
     if stored is None:
         raise NothingToAlter(f"there is no document {target.key!r}")
+    store.machine.write_back()  # Of a node that was killed, buckets may be in memory alone.
     find = _PLACES.get(target.kind)
     if find is None:
         raise NothingToAlter(f"{target.kind!r} is none of {', '.join(KINDS)}")
@@ -134,7 +136,7 @@ def _current(_: Store, __: LedgerState, table: TableState, key: str, current: Cu
 
 def _bucket(store: Store, state: LedgerState, table: TableState, key: str, _: Current) -> _Place:
     hashed = key_hash(state.row.id, table.id, key)
-    number = state.map.bucket_of(hashed)[1]
+    number = first_of(state.map.tree.bucket_of(hashed))
     row = keys.state_bucket(state.number, number)
     starts = range(BUCKET_HEAD_SIZE_BYTES, len(store.engine.get(row) or b""), ROW_SIZE_BYTES)
     own = next((at for at in starts if (store.engine.get(row) or b"").startswith(hashed, at)), None)

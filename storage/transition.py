@@ -47,7 +47,6 @@ class Transition:
         self._written_revisions: dict[bytes, bytes] = {}
         self._rewritten: dict[bytes, bytes] = {}
         self._written_answers: dict[bytes, rows.FirstAnswer] = {}
-        self._written_buckets: dict[bytes, bytes] = {}
         self._ledgers: dict[int, LedgerState] = {}
         self._tables: dict[tuple[int, int], TableState] = {}
 
@@ -130,19 +129,6 @@ class Transition:
             ((key, row) for key, row in stored if key not in written),
             key=itemgetter(0),
         )
-
-    def state_bucket(self, key: bytes) -> bytes | None:
-        """A bucket of the state map; nothing, or without a byte, when it is not there."""
-        bucket = self._written_buckets.get(key)
-        return self.disk.get(key) if bucket is None else bucket
-
-    def set_state_bucket(self, key: bytes, bucket: bytes) -> None:
-        """Puts a bucket of the state map, or deletes the one that splits, which comes without a byte."""
-        self._written_buckets[key] = bucket
-        if bucket:
-            self.put(key, bucket)
-        else:
-            self.batch.delete(key)
 
     def first_answer(self, state: LedgerState, key_hash: bytes) -> rows.FirstAnswer | None:
         key = keys.idempotency(state.number, key_hash)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from consensus import limits
 from consensus.config import CatchUp, ReadLease, Timing
+from storage import limits as storage_limits
 
 FAULTS = (
     "isolate",
@@ -130,17 +131,30 @@ def small_limits(rng: random.Random) -> dict[str, float]:
     }
 
 
+def small_storage_limits(seed: int) -> dict[str, float]:
+    """As `small_limits`, of the storage package; from the seed alone: nothing else changes with it."""
+    rng = random.Random(seed)
+    return {
+        "STATE_BUCKETS_DIRTY_MAX": rng.choice((0, 4, 32_768)),
+        "STATE_REDO_MAX": rng.choice((0, 10, 131_072)),
+        "STATE_WRITE_BACK_MIN": rng.choice((1, 64)),
+    }
+
+
 class SmallLimits:
-    """The consensus package's limits while a history runs; what was there comes back afterwards."""
+    """These limits of consensus and storage while a history runs; what was there comes back afterwards."""
 
     def __init__(self, values: dict[str, float]) -> None:
         self._values = values
-        self._before = {name: getattr(limits, name) for name in values}
+        self._owners = {name: limits if hasattr(limits, name) else storage_limits for name in values}
+        self._before = {name: getattr(owner, name) for name, owner in self._owners.items()}
 
     def __enter__(self) -> None:
-        for name, value in self._values.items():
-            setattr(limits, name, value)
+        self._set(self._values)
 
     def __exit__(self, *raised: object) -> None:
-        for name, value in self._before.items():
-            setattr(limits, name, value)
+        self._set(self._before)
+
+    def _set(self, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            setattr(self._owners[name], name, value)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
-from chaos.simulation.disk import STATE, Row, SimulatedDisk
+from chaos.simulation.disk import Row, SimulatedDisk
 from chaos.simulation.evidence import Evidence
 from chaos.simulation.model import Answer, Model, Place, Shown
 from chaos.simulation.violation import Violation
@@ -21,7 +21,9 @@ from consensus.membership import Membership
 from consensus.raft_core import RaftCore
 from consensus.record import Kind, kind_of, payload_of
 from consensus.snapshot import Snapshot
+from storage import keys
 from storage.commands import Command, DropLedger, Transact, decode_group
+from storage.errors import InvariantBroken
 from storage.machine import LedgerMachine
 from storage.outcomes import Committed, LedgerChanged, Outcome
 
@@ -265,15 +267,26 @@ class Promises:
 
     def check_end(self, cores: Sequence[RaftCore], disks: Sequence[SimulatedDisk]) -> None:
         """Once all is healed: the same rows everywhere, and everything that was acknowledged."""
-        first = disks[0].families[STATE]
+        first = _rows_of_a_start(disks[0])
         for core, disk in zip(cores, disks, strict=True):
-            if disk.families[STATE] != first:
+            if _rows_of_a_start(disk) != first:
                 raise Violation(f"{core.node_id} ends with other rows than {cores[0].node_id}")
             if core.applied_index < self.shown_index:
                 raise Violation(f"{core.node_id} never applied entry {self.shown_index}, which was shown")
         for index, payload in self.acknowledged:
             if self.applied[index].payload != payload:
                 raise Violation(f"entry {index} was acknowledged and is lost")
+
+
+def _rows_of_a_start(disk: SimulatedDisk) -> dict[bytes, bytes]:
+    """All rows, once what the disk had not yet of the state maps is made again and written. How far they were
+    written before is each node's own affair."""
+    try:
+        LedgerMachine(disk).write_back()
+    except InvariantBroken as error:
+        raise Violation(f"a node would not start from what it ends with: {error}") from error
+    written = keys.state_written(0)[:1]
+    return {key: row for key, row in disk.scan(*keys.EVERYTHING) if not key.startswith(written)}
 
 
 def _answer(outcome: Outcome) -> Answer:

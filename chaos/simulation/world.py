@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from chaos.simulation.client import Client
 from chaos.simulation.evidence import Evidence
-from chaos.simulation.faults import CLOCK_RATES, SmallLimits, Weather, small_limits
+from chaos.simulation.faults import CLOCK_RATES, SmallLimits, Weather, small_limits, small_storage_limits
 from chaos.simulation.nemesis import Nemesis
 from chaos.simulation.network import Network
 from chaos.simulation.node import SimulatedNode
@@ -61,7 +61,7 @@ class World:
         self.scheduler = Scheduler(seed, sink)
         rng = self.scheduler.rng
         self.weather = weather or Weather.drawn(rng)
-        self.limits = small_limits(rng)
+        self.limits = small_limits(rng) | small_storage_limits(seed)
         self.scheduler.note("world", f"seed={seed} nodes={nodes} {self.weather} {self.limits}")
         self._by_id: dict[str, SimulatedNode] = {}
         self.evidence = Evidence(self._by_id)

@@ -86,8 +86,8 @@ def _signature_replaced(note: bytes) -> bytes:
         (b"C", _flipped(7), "block 1: the current row of document 'cars' in '$tables@0'"),
         (b"C", _flipped(15), "block 1: the current row of document 'cars' in '$tables@0'"),
         (b"C", _flipped(-1), "block 1: the current row of document 'cars' in '$tables@0'"),
-        (b"S", _flipped(0), "holds rows of another bucket"),
-        (b"S", _flipped(-1), "is not the one that the newest seal commits to"),
+        (b"S", _flipped(0), "is no bucket of the state map"),
+        (b"S", _flipped(-1), "is not the one that was sealed"),
         (b"K", _root_replaced, "is not one of this journal"),
         (b"K", _signature_replaced, "a checkpoint that is kept does not hold"),
     ],
@@ -102,6 +102,7 @@ def test_a_changed_byte_stops_the_node(
     assert ledger is not None
 
     async def tamper() -> None:
+        store.machine.write_back()
         prefix = keys.of_ledger(kind, ledger.number)
         rows = ((key, change(value)) for key, value in engine.scan(prefix, keys.end_of(prefix)))
         key, changed = next(row for row in rows if row[1] is not None)

@@ -53,6 +53,12 @@ class Replica:
         self.machine = LedgerMachine(self.disk)
 
     def buckets(self) -> dict[int, bytes]:
+        """As the disk has them, all of them: newest."""
+        self.machine.write_back()
+        return self.stored()
+
+    def stored(self) -> dict[int, bytes]:
+        """What the disk has of them."""
         prefix = keys.of_ledger(b"S", self.state.number)
         stored = self.disk.scan(prefix, keys.end_of(prefix))
         return {int.from_bytes(key[len(prefix) :], "big"): bucket for key, bucket in stored}

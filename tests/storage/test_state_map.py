@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import base64
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chaos.simulation.disk import Fate, SimulatedDisk
 from stele.format import state_map
 from stele.format.state_map import EMPTY, pack_row
 from stele.verify import state_map as verifier
 from stele.verify.errors import InvalidProof, Malformed, VerificationError
 from stele.verify.state_map import StateRow, verify_state
-from storage import limits
-from storage.state_map import RecentBuckets, StateMap
+from storage import keys, limits
+from storage.state_buckets import WriteBack
+from storage.state_map import StateMap
 from tests.storage.driver import Driver
 from tests.storage.near import as_json
 
@@ -24,34 +26,42 @@ HASH = 32
 
 
 class Rows:
-    """A map whose buckets lie in a dict: `put` a batch of rows, as a seal does."""
+    """A map on a disk in memory: `put` a batch of rows, as a seal does."""
 
     def __init__(self) -> None:
-        self.buckets: dict[bytes, bytes] = {}
+        self.disk = SimulatedDisk(random.Random(1), lambda synced, deletes: Fate.DONE)
+        self.write_back = WriteBack()
+        self.map = StateMap(self.disk, 1, self.write_back)
         self.rows: dict[bytes, bytes] = {}
-        self.map = StateMap(self, 1, RecentBuckets())  # type: ignore[arg-type]  # of a Disk, `get` and `scan` are called
-
-    def get(self, key: bytes) -> bytes | None:
-        return self.buckets.get(key)
+        self.sealed: list[dict[bytes, bytes]] = []
+        """What each seal put into it: the journal has one block a seal here."""
 
     def put(self, rows: Sequence[bytes]) -> None:
         newest = {row[:HASH]: row for row in rows}
+        self.map.stage(list(newest.values()))
+        self.seal(newest)
+
+    def seal(self, newest: dict[bytes, bytes]) -> None:
+        """Of what is staged."""
         self.rows |= newest
-        self.map.stage(newest.values(), self.get)
-        self.map.seal(self.keep)
+        self.sealed.append(newest)
+        self.map.seal(len(self.sealed))
+        self.write_back.write(self.disk)
 
-    def keep(self, key: bytes, bucket: bytes) -> None:
-        self.buckets[key] = bucket
-        if not bucket:
-            del self.buckets[key]
-
-    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        yield from sorted((key, rows) for key, rows in self.buckets.items() if start <= key < end)
-
-    def loaded_again(self) -> StateMap:
-        again = StateMap(self, 1, RecentBuckets())  # type: ignore[arg-type]
-        again.load()
+    def loaded_again(self) -> Rows:
+        """What a start makes of the disk and of what the journal says besides."""
+        again = Rows()
+        again.disk, again.rows, again.sealed = self.disk, self.rows, list(self.sealed)
+        again.map = StateMap(self.disk, 1, again.write_back)
+        start = again.map.load()
+        missing = {key: row for sealed in self.sealed[start:] for key, row in sealed.items()}
+        again.map.stage(list(missing.values()))
+        again.map.seal(len(self.sealed))
         return again
+
+    def stored(self) -> dict[bytes, bytes]:
+        prefix = keys.of_ledger(b"S", 1)
+        return dict(self.disk.scan(prefix, keys.end_of(prefix)))
 
     def proof(self, key_hash: bytes) -> dict[str, object]:
         return as_json(self.map.proof(key_hash))
@@ -101,7 +111,7 @@ def test_any_batches_make_the_root_of_the_definition(batches: list[list[bytes]],
     for batch in batches:
         rows.put(batch)
         assert rows.map.root == state_map.state_root(list(rows.rows.values()))
-        assert rows.loaded_again().root == rows.map.root
+        assert rows.loaded_again().map.root == rows.map.root
     for key_hash in [*list(rows.rows)[:10], *others]:
         assert verify_state(rows.proof(key_hash), key_hash, rows.map.root) == rows.expected(key_hash)
 
@@ -117,7 +127,7 @@ def test_what_is_staged_shows_in_the_next_seal_only(
     root = rows.map.root
     for forgotten in (True, False):
         for batch in staged:
-            rows.map.stage(batch, rows.get)
+            rows.map.stage(batch)
             for row in [*batch[:3], *rows.rows.values()][:6]:
                 key_hash = row[:HASH]
                 assert verify_state(rows.proof(key_hash), key_hash, root) == rows.expected(key_hash)
@@ -125,32 +135,54 @@ def test_what_is_staged_shows_in_the_next_seal_only(
             rows.map.forget()
             assert rows.map.staged_rows == 0
     assert rows.map.root == root
-    rows.map.seal(rows.keep)
-    newest = rows.rows | {row[:HASH]: row for batch in staged for row in batch}
-    assert rows.map.root == state_map.state_root(list(newest.values()))
+    rows.seal({row[:HASH]: row for batch in staged for row in batch})
+    assert rows.map.root == state_map.state_root(list(rows.rows.values()))
 
 
-@pytest.mark.parametrize(("kept_max", "reads"), [(64, 0), (39, 25), (0, 64)])
-def test_buckets_of_the_newest_seals_need_not_be_read_again(
-    monkeypatch: pytest.MonkeyPatch, kept_max: int, reads: int
+@settings(deadline=None, max_examples=150)
+@given(_batches, _batches, st.sampled_from([0, 3, 40, 1_000]), st.sampled_from([0, 5, 60, 1_000]))
+def test_the_journal_makes_up_for_what_was_not_written_back(
+    batches: list[list[bytes]], more: list[list[bytes]], dirty_max: int, redo_max: int
 ) -> None:
-    monkeypatch.setattr(limits, "RECENT_BUCKETS_MAX", kept_max)
-    rows = Rows()
-    # Four keys in each of 64 buckets.
-    hashes = [bytes([number]) * HASH for number in range(256)]
-    batches = [[row_of(each, version) for each in hashes] for version in range(2)]
-    rows.put(batches[0])
-    asked: list[bytes] = []
+    """Whatever is on the disk when a node dies, and dies again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "STATE_BUCKETS_DIRTY_MAX", dirty_max)
+        patch.setattr(limits, "STATE_REDO_MAX", redo_max)
+        patch.setattr(limits, "STATE_WRITE_BACK_MIN", 1)
+        rows = Rows()
+        for batch in batches:
+            rows.put(batch)
+            assert rows.loaded_again().map.root == rows.map.root
+        rows = rows.loaded_again()
+        for batch in more:
+            rows.put(batch)
+            rows.loaded_again()
+            rows = rows.loaded_again()
+            assert rows.map.root == state_map.state_root(list(rows.rows.values()))
+        rows.write_back.write_all(rows.disk)
+        assert rows.write_back.count == len(rows.map.buckets.dirty) == 0
+        at_once = Rows()
+        at_once.put(list(rows.rows.values()))
+        at_once.write_back.write_all(at_once.disk)
+        assert rows.stored() == at_once.stored()
 
-    def read(key: bytes) -> bytes | None:
-        asked.append(key)
-        return rows.get(key)
 
-    rows.map.stage(reversed(batches[1]), read)
-    rows.map.seal(rows.keep)
-    assert len(asked) == reads
-    assert rows.map.root == rows.loaded_again().root
-    assert rows.map.root == state_map.state_root(batches[1])
+def test_dirty_buckets_are_few_and_not_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the end: each entry writes back a share of what is too much."""
+    monkeypatch.setattr(limits, "STATE_BUCKETS_DIRTY_MAX", 200)
+    monkeypatch.setattr(limits, "STATE_REDO_MAX", 2_000)
+    monkeypatch.setattr(limits, "STATE_WRITE_BACK_MIN", 8)
+    rows, chosen = Rows(), random.Random(9)
+    hashes = [chosen.randbytes(HASH) for _ in range(6_000)]
+    for version in range(2):
+        for start in range(0, len(hashes), 50):
+            rows.put([row_of(each, version) for each in hashes[start : start + 50]])
+            assert rows.write_back.count == len(rows.map.buckets.dirty) <= 200 + 8 * 50
+    # One bucket that changes all the time does not keep the start of a ledger from getting old.
+    for version in range(3_000):
+        rows.put([row_of(hashes[0], version)])
+    assert len(rows.map.buckets.dirty) == 1
+    assert len(rows.sealed) - 3_000 < StateMap(rows.disk, 1, WriteBack()).load() < len(rows.sealed)
 
 
 @pytest.mark.parametrize("count", [11, 12, 13, 300, 2_000])

@@ -80,12 +80,21 @@ def unpack_rows(rows: bytes) -> list[Row]:
 
 
 def split(rows: bytes, depth: int) -> list[bytes]:
-    """The rows of the four children of a node at `depth`, given its rows in order."""
-    children = [bytearray() for _ in range(CHILDREN)]
-    for start in range(0, len(rows), ROW_SIZE_BYTES):
-        hashed = rows[start : start + HASH_SIZE_BYTES]
-        children[digit(hashed, depth)] += rows[start : start + ROW_SIZE_BYTES]
-    return [bytes(child) for child in children]
+    """The rows of the four children of a node at `depth`, given its rows in order.
+
+    Raises IndexError below the last bit, where only rows of one key get to."""
+    if depth >= KEY_HASH_BITS:
+        raise IndexError(f"there are no nodes at depth {depth}")
+    # Sorted as they are, they are in the order of the children already. Depths are even, so that the two bits
+    # that matter never lie in different bytes.
+    shift = 6 - (depth & 7)
+    digits = [each >> shift & CHILDREN - 1 for each in rows[depth >> 3 :: ROW_SIZE_BYTES]]
+    children, start = [], 0
+    for child in range(CHILDREN):
+        end = start + digits.count(child) * ROW_SIZE_BYTES
+        children.append(rows[start:end])
+        start = end
+    return children
 
 
 def digit(key_hash: bytes, depth: int) -> int:
