@@ -25,8 +25,9 @@ from storage.commands import (
     Transact,
     encode_group,
 )
-from storage.limits import SEAL_DOCUMENTS_MAX
+from storage.limits import SEAL_KEYS_MAX
 from storage.outcomes import Committed, LedgerChanged
+from storage.seal import keys_until_seal
 from storage.store import Store
 
 _LEDGER = "bench"
@@ -38,6 +39,7 @@ _OPEN = """
 import os, sys, time
 from pathlib import Path
 from bench import processes
+from storage.seal import keys_until_seal
 from storage.store import Store
 began_s = time.perf_counter()
 store = Store.open(Path(sys.argv[1]))
@@ -93,7 +95,7 @@ class _Load:
 
 
 def run(documents: int, folder: Path, report: Callable[[str], None]) -> None:
-    """Load `documents` new documents, a seal every SEAL_DOCUMENTS_MAX of them; then proofs and a start."""
+    """Load `documents` new documents, a seal as often as a leader has one; then proofs and a start."""
     path = folder / "store"
     store = Store.open(path)
     load = _Load(store)
@@ -104,12 +106,12 @@ def run(documents: int, folder: Path, report: Callable[[str], None]) -> None:
     )
     report("|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     done, unsealed, reported = 0, 0, 0
-    step = max(documents // limits.STATE_MAP_LINES, SEAL_DOCUMENTS_MAX)
+    step = max(documents // limits.STATE_MAP_LINES, SEAL_KEYS_MAX)
     while done < documents:
-        count = min(limits.STATE_MAP_CHUNK_DOCUMENTS, documents - done, SEAL_DOCUMENTS_MAX - unsealed)
+        count = min(limits.STATE_MAP_CHUNK_DOCUMENTS, documents - done)
         load.write(done, count)
         done, unsealed = done + count, unsealed + count
-        if unsealed == SEAL_DOCUMENTS_MAX or done == documents:
+        if unsealed >= keys_until_seal(store.machine.ledgers[_LEDGER]) or done == documents:
             load.seal()
             unsealed = 0
             if done - reported >= step or done == documents:

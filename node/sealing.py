@@ -19,9 +19,10 @@ from node.stamps import Stamps
 from storage.commands import Command, Seal
 from storage.errors import NotSealed
 from storage.ledger_state import LedgerState
-from storage.limits import SEAL_DOCUMENTS_MAX, SEAL_SLICE_KEYS
+from storage.limits import SEAL_SLICE_KEYS
 from storage.outcomes import Outcome
 from storage.rows import Sealed
+from storage.seal import keys_until_seal
 from storage.store import Store
 
 _log = structlog.get_logger("node.sealing")
@@ -149,7 +150,7 @@ class Sealing:
             wanted = None
         if sealed_size == state.size:
             return
-        if wanted is not None or state.unsealed_keys >= SEAL_DOCUMENTS_MAX:
+        if wanted is not None or state.unsealed_keys >= keys_until_seal(state):
             self._propose(name)
         elif name not in self._timers and name not in self._under_way:
             self._plan(name)

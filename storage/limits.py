@@ -58,14 +58,17 @@ SNAPSHOT_DISK_FREE_SIZE_BYTES_MIN = 256 << 20
 START_DISK_FREE_SIZE_BYTES_MIN = 32 << 20
 """With less a node does not start: it would write out its memory tables, join, and fail in the middle."""
 
-SEAL_DOCUMENTS_MAX = 8_192
-"""Keys revised since the newest seal at which the leader proposes one. Fewer seals are fewer hashes a key;
-with more keys, nothing else is done for longer: about two microseconds a key are left to do then."""
+SEAL_KEYS_MAX = 8_192
+SEAL_KEYS_MIN = 2_048
+SEAL_KEYS_TIMES_BUCKETS = 1 << 28
+"""Keys revised since the newest seal at which the leader proposes one: the most of it in a ledger of up to
+200,000 keys, the least from a million on. The fewer seals, the fewer hashes a key; but while one is applied
+nothing else is done, and each of its keys takes two microseconds in a small ledger, eight in a large one."""
 
 SEAL_SLICE_KEYS = 256
 """Keys revised at which they are put into the buckets of the next seal, ahead of it."""
 
-SEAL_STAGED_ROWS_MAX = 2 * SEAL_DOCUMENTS_MAX
+SEAL_STAGED_ROWS_MAX = 2 * SEAL_KEYS_MAX
 """Rows put into buckets in memory for the next seal; past this many it is not expected soon."""
 
 STATE_BUCKETS_DIRTY_MAX = 32_768

@@ -78,6 +78,12 @@ def work_ahead(state: LedgerState, keys_min: int) -> None:
         state.unsealed = {}
 
 
+def keys_until_seal(state: LedgerState) -> int:
+    """At how many revised keys it is time for a seal, however young the first of them is."""
+    by_size = limits.SEAL_KEYS_TIMES_BUCKETS // state.map.tree.buckets
+    return max(limits.SEAL_KEYS_MIN, min(by_size, limits.SEAL_KEYS_MAX))
+
+
 def seal_again(disk: Disk, state: LedgerState, start: int, size: int) -> None:
     """What seals made of the blocks from `start` to `size` (exclusive), done again at a start: the last of
     them was at `size`. Each key's newest row is all that counts."""

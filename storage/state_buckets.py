@@ -128,7 +128,9 @@ class StateBuckets:
     def outdate(self, changed: Iterable[int]) -> None:
         """These buckets are about to change, the tree not yet: remember what the disk has of them."""
         dirty, outdated, hash_of = self.dirty, self._outdated, self._tree.hash_of
-        seal = _Seal(self._size, self._write_back.age, [node for node in changed if node not in dirty])
+        # In order, as RocksDB takes rows faster; backwards, because they are taken from the end.
+        nodes = sorted((node for node in changed if node not in dirty), reverse=True)
+        seal = _Seal(self._size, self._write_back.age, nodes)
         for node in seal.nodes:
             outdated[node] = _Outdated(hash_of(node), seal)
         if seal.nodes:

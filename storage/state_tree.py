@@ -78,6 +78,8 @@ class StateTree:
     def __init__(self) -> None:
         self.root = EMPTY
         self.inner: list[bytearray | bytes] = [bytearray(1)]
+        self.buckets = 1
+        """How many nodes are buckets, empty ones too."""
         self._pages: list[dict[int, bytearray]] = [{} for _ in range(LEVEL_MAX + 1)]
 
     def set_inner(self, level: int, number: int) -> None:
@@ -89,6 +91,7 @@ class StateTree:
         if not isinstance(flags, bytearray):
             raise IndexError(f"nodes of level {level} do not split in memory")
         flags[number] = 1
+        self.buckets += CHILDREN - 1
 
     def seal(self, changes: Changes) -> None:
         """Set these nodes, and hash those above them; each once, however many changed below it."""

@@ -93,7 +93,8 @@ async def test_one_seal_comes_after_the_first_unsealed_block(driver: Driver) -> 
 
 
 async def test_many_changed_keys_are_sealed_at_once(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("node.sealing.SEAL_DOCUMENTS_MAX", 10)
+    monkeypatch.setattr("storage.limits.SEAL_KEYS_MAX", 10)
+    monkeypatch.setattr("storage.limits.SEAL_KEYS_MIN", 10)
     leader = Leader(driver, interval_s=3600)
     leader.write(*(f"k{n}" for n in range(5)))
     assert leader.submitted == []
