@@ -9,14 +9,14 @@ from collections.abc import Callable
 import pytest
 
 from stele.format.state_map import BUCKET_HEAD_SIZE_BYTES
-from storage import directory, fsck, keys, limits
+from storage import fsck, keys, limits
 from storage import seal as sealing
 from storage.commands import DropLedger, SetLedger
-from storage.engine import Batch, Engine
 from storage.errors import InvariantBroken, StorageFailed
 from storage.store import Store
 from tests.storage.driver import LEDGER, Driver, committed
 from tests.storage.near import Replica, commands_of, near
+from tests.storage.test_fsck import store_row
 
 STEPS: list[list[int]] = [list(range(60)), [], list(range(40, 200)), [], [7, 8, 9], []]
 
@@ -87,7 +87,7 @@ def test_fsck_knows_which_buckets_the_disk_may_have(driver: Driver) -> None:
             assert damage_found(driver, key, bytes(changed)) == bucket_of(key), byte
         # Not to be there yet may be right of each bucket by itself.
         assert damage_found(driver, key, None) in (bucket_of(key), f"ledger {LEDGER!r} state map")
-        write(driver, key, stored[key])
+        store_row(driver.path, key, stored[key])
     assert fsck.check(driver.path).findings == []
     driver.store = Store.open(driver.path)
 
@@ -107,24 +107,13 @@ def bucket_of(key: bytes) -> str:
 def damage_found(driver: Driver, key: bytes, changed: bytes | None) -> str:
     """What fsck names. A start finds it too, or puts what is right in its place."""
     before = root(driver)
-    write(driver, key, changed)
+    store_row(driver.path, key, changed)
     (finding,) = fsck.check(driver.path).findings
     with contextlib.suppress(InvariantBroken):
         driver.store = Store.open(driver.path)
         assert root(driver) == before
         killed(driver)
     return finding.where
-
-
-def write(driver: Driver, key: bytes, value: bytes | None) -> None:
-    engine = Engine(driver.path / directory.STORE)
-    batch = Batch()
-    if value is None:
-        batch.delete(key)
-    else:
-        batch.put(key, value)
-    engine.write(batch, sync=True)
-    engine.close()
 
 
 @pytest.mark.usefixtures("few_are_dirty")
@@ -135,7 +124,7 @@ def test_what_is_said_to_be_written_is_checked(driver: Driver, said: Callable[[i
     key, size = keys.state_written(state.number), state.size
     killed(driver)
     value = said(size)
-    write(driver, key, b"\0" if value is None else value.to_bytes(8, "big"))
+    store_row(driver.path, key, b"\0" if value is None else value.to_bytes(8, "big"))
     assert any("state written" in finding.where for finding in fsck.check(driver.path).findings)
     with pytest.raises(InvariantBroken, match="fsck names"):
         Store.open(driver.path)
