@@ -38,7 +38,8 @@ NEXT_LEDGER = b"Mnext-ledger"
 LEDGERS = b"L"
 DROPPED_LEDGERS = b"G"
 PER_LEDGER_KINDS = b"JBTUCDXIRFKEQVSWZ"
-EVERYTHING = (b"", b"\xff")
+BEHIND_ALL = b"\xff"
+EVERYTHING = (b"", BEHIND_ALL)
 
 _U64_MAX = (1 << 64) - 1
 _U32_MAX = (1 << 32) - 1

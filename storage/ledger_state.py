@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from stele.format.block import leaf_end
 from stele.format.state_map import key_hash_prefix
 from storage import keys, rows
 from storage.disk import Disk
@@ -40,20 +41,27 @@ _decode_information = msgspec.json.Decoder(_Information).decode
 
 @dataclass(slots=True)
 class TableState:
-    """A table as of the newest block. `number` is the seq of the block that created it."""
+    """A table as of the newest block. `number` is the seq of the block that created it.
+
+    No current row's key is greater than `last_key`: behind it there is nothing to look for, so that keys that
+    ascend, as those that a node makes up, are known to be new.
+    """
 
     name: str
     number: int
     ledger: rows.LedgerRow
     active: bool = True
     last_seq: int = 0
+    last_key: bytes = keys.BEHIND_ALL
     id: str = field(init=False)
+    first_leaf_end: str = field(init=False)
     key_hash_prefix: bytes = field(init=False)
     current_prefix: bytes = field(init=False)
     revisions_prefix: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         self.id = table_id(self.name, self.number)
+        self.first_leaf_end = leaf_end(self.id, 0, "put", None)
         self.key_hash_prefix = key_hash_prefix(self.ledger.id, self.id)
         self.current_prefix = keys.current_of_table(self.ledger.number, self.number)
         self.revisions_prefix = keys.revisions_of_table(self.ledger.number, self.number)

@@ -89,9 +89,6 @@ RECENT_CURRENT_ROWS = 32_768
 """Documents written again lately whose current rows stay in memory, and at most as many older ones: about 300
 bytes each, 850 at most."""
 
-LAST_KEYS_KEPT_MAX = 1_024
-"""Tables written last whose last key is known; past this many all are looked up again."""
-
 UNSEALED_KEYS_KEPT_MAX = 65_536
 """Past this many further keys since the newest seal, what was revised is read from the journal again when it
 is sealed. With sealing on it is never reached."""

@@ -65,6 +65,10 @@ class RevisionRow(NamedTuple):
     erased_by: int | None = None
 
 
+revision_head = _REVISION.pack
+"""A revision's row before its payload, from the members of a `RevisionRow` in order, `prev_seq` as stored."""
+
+
 def encode_revision(
     version: int,
     leaf_index: int,
@@ -76,7 +80,7 @@ def encode_revision(
     payload: bytes,
 ) -> bytes:
     stored_prev = 0 if prev_seq is None else prev_seq + 1
-    return _REVISION.pack(version, leaf_index, op, at, stored_prev, tx, salt) + payload
+    return revision_head(version, leaf_index, op, at, stored_prev, tx, salt) + payload
 
 
 def decode_revision(row: bytes) -> RevisionRow:

@@ -33,9 +33,9 @@ class Dispute(NamedTuple):
 class Transition:
     """Collects the rows of one Raft entry. Commands of one entry see each other's effects."""
 
-    def __init__(self, disk: Disk, current_rows: CurrentRows) -> None:
+    def __init__(self, disk: Disk, stored_current: CurrentRows) -> None:
         self.disk = disk
-        self._current_rows = current_rows
+        self._stored_current = stored_current
         self.batch = disk.batch()
         self.put = self.batch.put
         self.disputes: list[Dispute] = []
@@ -43,9 +43,10 @@ class Transition:
         # search for a row that goes right behind the one before it.
         self.blocks: dict[bytes, bytes] = {}
         self._transactions: dict[bytes, bytes] = {}
-        self._written_current: dict[bytes, bytes] = {}
-        self._written_revisions: dict[bytes, bytes] = {}
-        self._rewritten: dict[bytes, bytes] = {}
+        self.current_rows: dict[bytes, bytes] = {}
+        self.revision_rows: dict[bytes, bytes] = {}
+        self.rewritten: dict[bytes, bytes] = {}
+        """Those of `current_rows` that are not the first of their document."""
         self._written_answers: dict[bytes, rows.FirstAnswer] = {}
         self._ledgers: dict[int, LedgerState] = {}
         self._tables: dict[tuple[int, int], TableState] = {}
@@ -54,9 +55,14 @@ class Transition:
         """The end of this ledger's journal is to be written, once for all commands of the step."""
         self._ledgers[state.number] = state
 
-    def used(self, table: TableState) -> None:
-        """As `changed`, for the newest block that touched a table."""
-        self._tables[table.ledger.number, table.number] = table
+    def use(self, table: TableState, seq: int) -> None:
+        """Block `seq` writes documents of this table."""
+        if table.last_seq != seq:
+            table.last_seq = seq
+            self._tables[table.ledger.number, table.number] = table
+        if table.last_key == keys.BEHIND_ALL:
+            found = self.disk.last(table.current_prefix, keys.end_of(table.current_prefix))
+            table.last_key = table.current_prefix if found is None else found[0]
 
     @property
     def changed_ledgers(self) -> Iterable[LedgerState]:
@@ -73,7 +79,7 @@ class Transition:
                 del written[key]
 
     def _put_last(self) -> tuple[dict[bytes, bytes], ...]:
-        return self.blocks, self._transactions, self._written_current, self._written_revisions
+        return self.blocks, self._transactions, self.current_rows, self.revision_rows
 
     def finish(self) -> None:
         """Puts what is put last; call once, before the batch is written."""
@@ -87,41 +93,30 @@ class Transition:
 
     def written(self) -> None:
         """Call once, after the batch is written."""
-        self._current_rows.written(self._rewritten)
+        self._stored_current.written(self.rewritten)
 
-    def current(self, key: bytes) -> rows.Current | None:
+    def current(self, table: TableState, key: bytes) -> rows.Current | None:
         """The current revision whose row has this key, deleted ones included."""
-        row = self.current_row(key)
+        row = self.current_row(table, key)
         return None if row is None else rows.decode_current(row)
 
-    def current_row(self, key: bytes) -> bytes | None:
+    def current_row(self, table: TableState, key: bytes) -> bytes | None:
         """As `current`, not decoded."""
-        row = self._written_current.get(key)
-        return self._current_rows.get(key) if row is None else row
+        if key > table.last_key:
+            return None
+        row = self.current_rows.get(key)
+        return self._stored_current.get(key) if row is None else row
 
-    def revise(
-        self, current_key: bytes, current: bytes, revision_key: bytes, revision: bytes, *, first: bool
-    ) -> None:
-        """Puts the rows of a document's next revision, or of its first one."""
-        self._written_current[current_key] = current
-        if first:
-            self._current_rows.add(current_key)
-        else:
-            self._rewritten[current_key] = current
-        self._written_revisions[revision_key] = revision
-
-    def written_current(self, prefix: bytes) -> list[rows.Current]:
+    def revised(self, prefix: bytes) -> list[rows.Current]:
         """Current rows under `prefix` that this step wrote."""
-        return [
-            rows.decode_current(row) for key, row in self._written_current.items() if key.startswith(prefix)
-        ]
+        return [rows.decode_current(row) for key, row in self.current_rows.items() if key.startswith(prefix)]
 
     def set_revision(self, key: bytes, row: bytes) -> None:
-        self._written_revisions[key] = row
+        self.revision_rows[key] = row
 
     def revisions(self, stem: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Rows of one document's revisions, newest first; `stem` is their key without the place."""
-        written = {key: row for key, row in self._written_revisions.items() if key.startswith(stem)}
+        written = {key: row for key, row in self.revision_rows.items() if key.startswith(stem)}
         # What this step made is newer than all that is on the disk, and may stand there in an older form.
         stored = self.disk.scan(stem, keys.end_of(stem))
         yield from merge(

@@ -192,7 +192,6 @@ def test_versions_count_up_however_little_is_remembered(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "RECENT_CURRENT_ROWS", 3)
-    monkeypatch.setattr(limits, "LAST_KEYS_KEPT_MAX", 1)
     chance = random.Random(1)
     places = [(table, f"k{n}") for table in ("cars", "people") for n in range(12)]
     expected = dict.fromkeys(places, 0)

@@ -42,11 +42,18 @@ def leaf_bytes(
     commitment_hex: str,
 ) -> bytes:
     """A revision leaf. `table` is the table id, `prev_seq` the block of the key's previous revision."""
+    return leaf_with_end(commitment_hex, key, leaf_end(table, version, op, prev_seq))
+
+
+def leaf_end(table: str, version: int, op: Literal["put", "delete"], prev_seq: int | None) -> str:
+    """A leaf behind its key: the same for all documents that are new in a table."""
     previous = "null" if prev_seq is None else prev_seq
-    return (
-        f'{{"commitment":"{commitment_hex}","key":{_json_text(key)},"op":"{op}",'
-        f'"prev_seq":{previous},"table":{_json_text(table)},"version":{version}}}'
-    ).encode()
+    return f',"op":"{op}","prev_seq":{previous},"table":{_json_text(table)},"version":{version}}}'
+
+
+def leaf_with_end(commitment_hex: str, key: str, end: str) -> bytes:
+    """As `leaf_bytes`, whose other arguments `end` was made of."""
+    return f'{{"commitment":"{commitment_hex}","key":{_json_text(key)}{end}'.encode()
 
 
 def information_bytes(by: str, idempotency_key: str | None = None) -> bytes:
