@@ -5,7 +5,10 @@ last entry carried many: then the clients that it answered are given a moment to
 costs three nodes as much as a dozen small writes in it. While an entry is on its way, commands gather, and go
 ahead of its commit only once there are many of them, or many bytes. So groups grow with the load, a lone
 write waits for nobody, and a bulk load keeps every disk busy.
-Order is kept: commands are proposed, and so applied, as they were submitted.
+
+There are two queues. In each, order is kept: commands are proposed, and so applied, as they were submitted.
+What streams submit waits in one of its own, because a load has whole chunks of lines wait: other clients'
+commands go before them, and no entry goes without a stream's next one.
 """
 
 from __future__ import annotations
@@ -94,7 +97,8 @@ class Committer:
         self._timeout_s = timeout_s
         self._on_group = on_group
         self._loop = asyncio.get_running_loop()
-        self._pending: deque[_Pending] = deque()
+        self._single: deque[_Pending] = deque()
+        self._streamed: deque[_Pending] = deque()
         self._pending_size_bytes = 0
         self._in_flight: dict[asyncio.Future[object], list[_Pending]] = {}
         self._waiting_for_room: deque[asyncio.Future[None]] = deque()
@@ -106,7 +110,7 @@ class Committer:
 
     @property
     def pending_commands(self) -> int:
-        return len(self._pending)
+        return len(self._single) + len(self._streamed)
 
     @property
     def entries_in_flight(self) -> int:
@@ -118,50 +122,55 @@ class Committer:
         Raises NotLeader, Overloaded, CommandTooLarge or ShuttingDown at once; the future fails with
         NotLeader or Overloaded (nothing written) or CommitUnknown.
         """
+        return self._submit(command, self._single)
+
+    def _submit(self, command: Command, queue: deque[_Pending]) -> asyncio.Future[Outcome]:
         self._check_open()
-        if len(self._pending) >= self._pending_commands_max:
-            raise Overloaded(f"{len(self._pending)} commands wait for their commit")
+        if self.pending_commands >= self._pending_commands_max:
+            raise Overloaded(f"{self.pending_commands} commands wait for their commit")
         encoded = encode_command(command)
         if len(encoded) > limits.COMMAND_SIZE_BYTES_MAX:
             raise CommandTooLarge(f"the command has {len(encoded)} bytes")
         if self._pending_size_bytes + len(encoded) > self._pending_size_bytes_max:
             raise Overloaded(f"{self._pending_size_bytes} bytes wait for their commit")
-        return self._enqueue(encoded, getattr(command, "tx", None))
+        return self._enqueue(encoded, getattr(command, "tx", None), queue)
 
     def submit_ahead(self, command: Command) -> asyncio.Future[Outcome]:
         """As `submit`, ahead of everything pending and even when the queue is full: for the few commands
         that must not wait behind a bulk load. The caller bounds how many there are."""
         self._check_open()
-        return self._enqueue(encode_command(command), getattr(command, "tx", None), ahead=True)
+        return self._enqueue(encode_command(command), getattr(command, "tx", None), self._single, ahead=True)
 
     async def submit_patiently(self, command: Command) -> asyncio.Future[Outcome]:
-        """As `submit`, but waits for room instead of raising Overloaded: back-pressure for streams.
+        """As `submit`, for what comes in streams: waits for room instead of raising Overloaded, and behind
+        what others submit.
 
-        Takes only half of the queue, so that streams never crowd out single writes.
+        Streams take only half of the room, so that they never crowd out single writes.
         """
         while self._is_half_full():
             room: asyncio.Future[None] = self._loop.create_future()
             self._waiting_for_room.append(room)
             await room
-        return self.submit(command)
+        return self._submit(command, self._streamed)
 
-    def settle(self) -> asyncio.Future[None]:
+    async def settle(self) -> None:
         """Propose nothing, behind everything submitted or in the log by now.
 
-        When the future is done, every earlier proposal of any leader has been applied or never will be.
+        Afterwards every earlier proposal of any leader has been applied or never will be. Raises as `submit`
+        and its future do.
         """
         self._check_open()
-        return self._enqueue(b"", None)
+        queues = (self._single, self._streamed) if self._streamed else (self._single,)
+        await asyncio.gather(*(self._enqueue(b"", None, queue) for queue in queues))
 
     async def close(self, timeout_s: float) -> None:
         """Take no more commands; wait for those that were taken, then give up on the rest."""
         self._closed = True
-        waiting = [item.future for item in self._pending]
+        waiting = [item.future for item in (*self._single, *self._streamed)]
         waiting += [item.future for group in self._in_flight.values() for item in group]
         if waiting:
             await asyncio.wait(waiting, timeout=timeout_s)
-        self._fail(list(self._pending), ShuttingDown("the node is shutting down"))
-        self._pending.clear()
+        self._fail(self._take_all(), ShuttingDown("the node is shutting down"))
         for group in self._in_flight.values():
             for item in group:
                 self._fail([item], CommitUnknown(item.tx, "the node stopped before the commit was confirmed"))
@@ -177,7 +186,7 @@ class Committer:
 
     def _is_half_full(self) -> bool:
         return not self._closed and (
-            len(self._pending) * 2 >= self._pending_commands_max
+            self.pending_commands * 2 >= self._pending_commands_max
             or self._pending_size_bytes * 2 >= self._pending_size_bytes_max
         )
 
@@ -189,15 +198,19 @@ class Committer:
         return room and self._are_many(limits.GROUP_AHEAD_COMMANDS_MIN)
 
     def _are_many(self, commands: int) -> bool:
-        return len(self._pending) >= commands or self._pending_size_bytes >= limits.GROUP_AHEAD_SIZE_BYTES_MIN
+        return (
+            self.pending_commands >= commands or self._pending_size_bytes >= limits.GROUP_AHEAD_SIZE_BYTES_MIN
+        )
 
-    def _enqueue(self, encoded: bytes, tx: bytes | None, *, ahead: bool = False) -> asyncio.Future[Any]:
+    def _enqueue(
+        self, encoded: bytes, tx: bytes | None, queue: deque[_Pending], *, ahead: bool = False
+    ) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         item = _Pending(encoded, tx, future, self._loop.time() + self._timeout_s)
         if ahead:
-            self._pending.appendleft(item)
+            queue.appendleft(item)
         else:
-            self._pending.append(item)
+            queue.append(item)
         self._pending_size_bytes += len(encoded)
         if not self._flush_scheduled and self._may_propose() and (ahead or not self._expects_more()):
             self._flush_scheduled = True
@@ -219,7 +232,7 @@ class Committer:
         if self._gathering is not None:
             self._gathering.cancel()
             self._gathering = None
-        while self._pending and self._may_propose():
+        while self.pending_commands and self._may_propose():
             group, size_bytes = self._gather()
             encoded = [item.encoded for item in group if item.encoded]
             try:
@@ -229,10 +242,7 @@ class Committer:
                 continue
             except ConsensusError as error:
                 # Nothing of this group went out, and the rest of the queue would fare the same.
-                group.extend(self._pending)
-                self._pending.clear()
-                self._pending_size_bytes = 0
-                self._fail(group, error)
+                self._fail(group + self._take_all(), error)
                 break
             self._in_flight[proposed] = group
             proposed.add_done_callback(self._applied)
@@ -240,18 +250,28 @@ class Committer:
         self._let_in()
 
     def _gather(self) -> tuple[list[_Pending], int]:
-        """Commands for one entry: as many as fit, at least one."""
-        pending = self._pending
-        group = [pending.popleft()]
-        size_bytes = len(group[0].encoded)
-        while pending and len(group) < limits.GROUP_COMMANDS_MAX:
-            following = len(pending[0].encoded)
-            if size_bytes + following > limits.GROUP_SIZE_BYTES_MAX:
-                break
-            size_bytes += following
-            group.append(pending.popleft())
+        """Commands for one entry: as many as fit, and at least one of each queue that has any."""
+        group: list[_Pending] = []
+        size_bytes = 0
+        for queue in (self._single, self._streamed):
+            taken = 0
+            while queue and (taken == 0 or len(group) < limits.GROUP_COMMANDS_MAX):
+                following = len(queue[0].encoded)
+                if taken and size_bytes + following > limits.GROUP_SIZE_BYTES_MAX:
+                    break
+                size_bytes += following
+                group.append(queue.popleft())
+                taken += 1
         self._pending_size_bytes -= size_bytes
         return group, size_bytes
+
+    def _take_all(self) -> list[_Pending]:
+        """Everything pending, which is so no longer."""
+        taken = [*self._single, *self._streamed]
+        self._single.clear()
+        self._streamed.clear()
+        self._pending_size_bytes = 0
+        return taken
 
     def _applied(self, proposed: asyncio.Future[object]) -> None:
         group = self._in_flight.pop(proposed)
@@ -265,7 +285,7 @@ class Committer:
         else:
             for item in group:
                 self._fail([item], CommitUnknown(item.tx, str(error) or type(error).__name__))
-        if self._pending and not self._expects_more():
+        if self.pending_commands and not self._expects_more():
             self._flush()
 
     def _resolve(self, group: list[_Pending], outcomes: Sequence[Outcome]) -> None:
@@ -292,14 +312,17 @@ class Committer:
     def _expire(self) -> None:
         """Answer what has waited too long. One sweep for all costs less than a timer a command."""
         now_s = self._loop.time()
-        while self._pending and self._pending[0].deadline_s <= now_s:
-            item = self._pending.popleft()
-            self._pending_size_bytes -= len(item.encoded)
-            self._fail([item], Overloaded("the command waited too long to be proposed; nothing was written"))
+        for queue in (self._single, self._streamed):
+            while queue and queue[0].deadline_s <= now_s:
+                item = queue.popleft()
+                self._pending_size_bytes -= len(item.encoded)
+                self._fail(
+                    [item], Overloaded("the command waited too long to be proposed; nothing was written")
+                )
         for group in self._in_flight.values():
             for item in group:
                 if item.deadline_s <= now_s:
                     self._fail([item], CommitUnknown(item.tx, f"not committed within {self._timeout_s:g} s"))
         self._let_in()
-        busy = self._pending or self._in_flight or self._waiting_for_room
+        busy = self.pending_commands or self._in_flight or self._waiting_for_room
         self._sweep = self._loop.call_later(limits.COMMIT_SWEEP_S, self._expire) if busy else None

@@ -72,8 +72,9 @@ RETRY_AFTER_S = 1
 # --- group commit -----------------------------------------------------------------------------
 
 GROUP_COMMANDS_MAX = 1_024
-GROUP_SIZE_BYTES_MAX = 1 << 20
-"""A Raft entry stays below this unless one command alone is larger."""
+GROUP_SIZE_BYTES_MAX = 384 << 10
+"""A Raft entry stays below this unless one command of a queue alone is larger. Larger ones make no bulk load
+faster, because nodes wait for each other while they work on one, and make everybody else wait longer."""
 
 ENTRIES_IN_FLIGHT_MAX = 2
 """Entries proposed and not applied yet."""

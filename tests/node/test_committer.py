@@ -114,7 +114,8 @@ async def test_groups_are_bounded_in_count_and_bytes(monkeypatch: pytest.MonkeyP
         committer.submit(command(f"l{n}"))
     await asyncio.sleep(0)
     assert [len(names) for names, _ in proposer.proposed] == [3, 3, 1]
-    for size_bytes in (600_000, 300_000, 300_000, limits.GROUP_SIZE_BYTES_MAX + 1, 10):
+    share = limits.GROUP_SIZE_BYTES_MAX // 10
+    for size_bytes in (6 * share, 3 * share, 3 * share, 11 * share, 10):
         committer.submit(large(size_bytes))
     await asyncio.sleep(0)
     assert [len(names) for names, _ in proposer.proposed[3:]] == [2, 1, 1, 1]
@@ -205,7 +206,8 @@ async def test_settling_waits_for_everything_before_it() -> None:
     committer = Committer(proposer, entries_in_flight_max=1)
     before = committer.submit(command("a"))
     await asyncio.sleep(0)
-    settled = committer.settle()
+    settled = asyncio.create_task(committer.settle())
+    await asyncio.sleep(0)
     proposer.answer(0)
     await before
     await asyncio.sleep(0)
@@ -213,6 +215,53 @@ async def test_settling_waits_for_everything_before_it() -> None:
     assert proposer.proposed[1][0] == []
     proposer.answer(1)
     await settled
+
+
+async def test_settling_waits_for_streams_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "GROUP_COMMANDS_MAX", 1)
+    proposer = HeldProposer()
+    committer = Committer(proposer, entries_in_flight_max=1)
+    committer.submit(command("in flight"))
+    await asyncio.sleep(0)
+    for n in range(3):
+        await committer.submit_patiently(command(f"line {n}"))
+    settled = asyncio.create_task(committer.settle())
+    await asyncio.sleep(0)
+    for index in range(4):
+        assert not settled.done()
+        proposer.answer(index)
+        await asyncio.sleep(0)
+    assert [names for names, _ in proposer.proposed] == [
+        ["in flight"],
+        ["line 0"],
+        ["line 1"],
+        ["line 2"],
+        [],
+    ]
+    assert not settled.done()
+    proposer.answer(4)
+    await settled
+
+
+async def test_streams_let_others_go_first_and_are_never_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "GROUP_COMMANDS_MAX", 2)
+    proposer = HeldProposer()
+    committer = Committer(proposer, entries_in_flight_max=1)
+    committer.submit(command("in flight"))
+    await asyncio.sleep(0)
+    for n in range(3):
+        await committer.submit_patiently(command(f"line {n}"))
+    for n in range(4):
+        committer.submit(command(f"put {n}"))
+    for index in range(3):
+        proposer.answer(index)
+        await asyncio.sleep(0)
+    assert [names for names, _ in proposer.proposed][1:] == [
+        ["put 0", "put 1", "line 0"],
+        ["put 2", "put 3", "line 1"],
+        ["line 2"],
+    ]
+    assert committer.pending_commands == 0
 
 
 async def test_closing_waits_then_gives_up() -> None:
