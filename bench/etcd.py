@@ -18,6 +18,7 @@ from bench import limits, processes
 from bench.bulk import Loaded
 from bench.connection import Address, BenchmarkError, ask, measure, request
 from bench.documents import DOCUMENT_BYTES, key
+from bench.peer import Load
 
 MEMBERS = 3
 
@@ -28,7 +29,9 @@ def installed() -> bool:
 
 class Etcd:
     name = "etcd"
-    load_is = "transactions of 128 puts"
+    loads: Sequence[Load] = tuple(
+        Load("transactions of 128 puts", streams) for streams in limits.BULK_STREAMS
+    )
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -93,14 +96,14 @@ class Etcd:
         bodies = (json.dumps({"key": encoded(key(number).encode())}) for number in range(limits.KEYS))
         return [request("POST", "/v3/kv/range", body.encode()) for body in bodies]
 
-    async def load(self, streams: int, documents: int, seconds: float) -> Loaded:
+    async def load(self, load: Load, documents: int, seconds: float) -> Loaded:
         """etcd has no bulk load: it takes the largest transactions it allows, over parallel connections."""
         size = limits.ETCD_TRANSACTION_OPERATIONS
         bodies = (
             transaction_body(range(first, first + size)) for first in range(0, limits.KEYS - size, size)
         )
         requests = [request("POST", "/v3/kv/txn", body) for body in bodies]
-        result = await measure(await self.leader(), requests, connections=streams, seconds=seconds)
+        result = await measure(await self.leader(), requests, connections=load.streams, seconds=seconds)
         if result.refused:
             raise BenchmarkError(f"etcd refused a transaction: {result.first_refusal}")
         return Loaded(size * len(result.latencies_s), result.elapsed_s)

@@ -1,10 +1,18 @@
 """What the benchmarks need of a database."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from bench.bulk import Loaded
 from bench.connection import Address
+
+
+class Load(NamedTuple):
+    """A way to write many documents. Those written `again` are the first ones that were loaded before."""
+
+    name: str
+    streams: int
+    again: bool = False
 
 
 class Peer(Protocol):
@@ -13,7 +21,7 @@ class Peer(Protocol):
     name: str
     version: str
     command: str
-    load_is: str
+    loads: Sequence[Load]
 
     async def start(self) -> None:
         """Start the cluster and wait until it serves; raises BenchmarkError when it does not."""
@@ -39,7 +47,7 @@ class Peer(Protocol):
         """One linearizable read for each key."""
         ...
 
-    async def load(self, streams: int, documents: int, seconds: float) -> Loaded:
+    async def load(self, load: Load, documents: int, seconds: float) -> Loaded:
         """Write many documents the fastest way the peer has.
 
         A peer without a stream of its own writes for ``seconds`` instead of a number of documents.

@@ -13,6 +13,7 @@ from typing import Any
 from bench import bulk, limits, processes
 from bench.connection import Address, BenchmarkError, ask, request
 from bench.documents import DOCUMENT, DOCUMENT_BYTES, key
+from bench.peer import Load
 
 NODES = 3
 LEDGER = "/v1/ledgers/bench"
@@ -22,7 +23,10 @@ BULK_PATH = f"{LEDGER}/bulk?table=transfers"
 
 class Stele:
     name = "stele"
-    load_is = "bulk load, NDJSON"
+    loads: Sequence[Load] = (
+        *(Load("bulk load, new documents", streams) for streams in limits.BULK_STREAMS),
+        Load("bulk load, documents again", 1, again=True),
+    )
 
     def __init__(self, folder: Path, *, insecure: bool = False, seals: bool = True) -> None:
         self._folder = folder
@@ -32,6 +36,8 @@ class Stele:
         self._port = processes.free_ports(*range(NODES), *range(100, 100 + NODES))
         self._ready_file = folder / "ready.json"
         self._demo: subprocess.Popen[bytes] | None = None
+        # Single puts and gets have the keys below.
+        self._loaded = limits.KEYS
         self.version = version("stele-server")
         command = f"steled demo --nodes {NODES} --data … --port {self._port}"
         self.command = " ".join([command, *self._flags])
@@ -98,8 +104,10 @@ class Stele:
         # Reads are linearizable unless asked otherwise.
         return [request("GET", f"{TABLE}/documents/{key(number)}") for number in range(limits.KEYS)]
 
-    async def load(self, streams: int, documents: int, seconds: float) -> bulk.Loaded:
-        return await bulk.load(self.leader, BULK_PATH, streams=streams, documents=documents)
+    async def load(self, load: Load, documents: int, seconds: float) -> bulk.Loaded:
+        first = limits.KEYS if load.again else self._loaded
+        self._loaded = max(self._loaded, first + documents)
+        return await bulk.load(self.leader, BULK_PATH, streams=load.streams, documents=documents, first=first)
 
     async def check(self) -> None:
         leader = await self.leader()

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from time import process_time
 
 from bench import limits
 from bench.connection import BenchmarkError, Measurement, measure
-from bench.peer import Peer
+from bench.peer import Load, Peer
 from bench.processes import processor_s
 
 
@@ -64,9 +65,10 @@ async def run(peers: Sequence[Peer], plan: Plan, report: Callable[[Row], None]) 
                 results[peer.name].add(part)
             for peer in peers:
                 add(row_of(case, connections, peer, results[peer.name]))
-    for streams in limits.BULK_STREAMS:
-        for peer in peers:
-            add(await load_turn(peer, streams, plan))
+    for turn in zip_longest(*(peer.loads for peer in peers)):
+        for peer, load in zip(peers, turn, strict=True):
+            if load is not None:
+                add(await load_turn(peer, load, plan))
     return rows
 
 
@@ -81,13 +83,13 @@ async def measure_turn(
     return part
 
 
-async def load_turn(peer: Peer, streams: int, plan: Plan) -> Row:
+async def load_turn(peer: Peer, load: Load, plan: Plan) -> Row:
     generator_s, peer_s = process_time(), peer_cpu_s(peer)
-    loaded = await peer.load(streams, plan.bulk_documents, plan.seconds)
+    loaded = await peer.load(load, plan.bulk_documents, plan.seconds)
     resumed = f" (resumed {loaded.resumed} times)" if loaded.resumed else ""
     return Row(
-        case=peer.load_is + resumed,
-        connections=streams,
+        case=load.name + resumed,
+        connections=load.streams,
         peer=peer.name,
         per_s=loaded.documents / loaded.elapsed_s,
         p50_ms=None,

@@ -207,6 +207,37 @@ def test_versions_count_up_however_little_is_remembered(
     assert min(expected.values()) > 10
 
 
+def test_versions_count_up_where_documents_are_written_again_in_order(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "RECENT_CURRENT_ROWS", 1)
+    monkeypatch.setattr(limits, "CURRENT_ROWS_ASCENDING_MIN", 2)
+    asked: list[bytes] = []
+    get = driver.store.engine.get
+
+    def counted(key: bytes) -> bytes | None:
+        asked.append(key)
+        return get(key)
+
+    monkeypatch.setattr(driver.store.engine, "get", counted)
+    chance = random.Random(3)
+    written = 0
+    expected: dict[tuple[str, str], int] = {}
+    for _ in range(120):
+        table, first, step = (
+            chance.choice(("cars", "people")),
+            chance.randrange(50),
+            chance.choice((1, 1, 1, 2)),
+        )
+        numbers = [n for n in range(first, first + 40, step) if chance.random() < 0.97]
+        places = [(table, f"k{n:03}") for n in numbers]
+        (outcome,) = driver.apply(driver.transact(*(driver.put(*place, {}) for place in places)))
+        assert committed(outcome).versions == tuple(expected.get(place, 0) for place in places)
+        expected |= {place: expected.get(place, 0) + 1 for place in places}
+        written += len(places)
+    assert len([key for key in asked if key.startswith(b"C")]) < written / 2, "most were found by walking"
+
+
 def test_an_entry_is_never_applied_twice_and_never_out_of_shape(driver: Driver) -> None:
     applied = driver.store.machine.applied_index
     with pytest.raises(InvariantBroken):
