@@ -138,6 +138,8 @@ def small_storage_limits(seed: int) -> dict[str, float]:
         "STATE_BUCKETS_DIRTY_MAX": rng.choice((0, 4, 65_536)),
         "STATE_REDO_MAX": rng.choice((0, 10, 262_144)),
         "STATE_WRITE_BACK_MIN": rng.choice((1, 64)),
+        "RECENT_CURRENT_ROWS": rng.choice((1, 32_768)),
+        "CURRENT_ROWS_ASCENDING_MIN": rng.choice((1, 8)),
     }
 
 
