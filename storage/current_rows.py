@@ -2,7 +2,7 @@
 
 Documents written again lately are kept, because many will be once more. Those written for the first time are
 not, so that a bulk load fills nothing (and `TableState.last_key` tells of most that they are new). A load
-that writes many documents again in the order of their keys finds them by walking: a tenth of the time.
+whose keys ascend, where others are, finds its rows or that there are none by walking: a tenth of the time.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ class CurrentRows:
 
     def _begin(self) -> None:
         """A cursor sees the rows as they were when it was made, so none is older than the entry."""
-        self._walk: Cursor | None = None
-        self._found = b""
+        self._cursor: Cursor | None = None
+        self._at: tuple[bytes, bytes] | None = None
+        self._last = b""
         self._ascending = 0
+        self._walked = 0
         self._ascending_min = limits.CURRENT_ROWS_ASCENDING_MIN
 
     def get(self, key: bytes) -> bytes | None:
@@ -37,21 +39,29 @@ class CurrentRows:
         return self._stored(key) if row is None else row
 
     def _stored(self, key: bytes) -> bytes | None:
-        if self._walk is not None:
-            found = self._walk.next()
-            if found is not None and found[0] == key:
-                return found[1]
-            # No neighbours: setting out was for nothing, so it takes more to do so again.
-            self._walk = None
-            self._ascending_min *= 2
-        row = self._disk.get(key)
-        self._ascending = self._ascending + 1 if row is not None and key > self._found else 0
-        self._found = key
-        if self._ascending >= self._ascending_min:
-            self._ascending = 0
-            self._walk = self._disk.cursor(keys.BEHIND_ALL)
-            self._walk.seek(key)
-        return row
+        ascends = key > self._last
+        self._last = key
+        if self._cursor is not None:
+            at = self._at
+            if at is not None and at[0] < key:
+                at = self._at = self._cursor.next()
+            if ascends and (at is None or at[0] >= key):
+                self._walked += 1
+                return at[1] if at is not None and at[0] == key else None
+            self._stop_walking()
+        self._ascending = self._ascending + 1 if ascends else 0
+        return self._disk.get(key) if self._ascending < self._ascending_min else self._begin_to_walk(key)
+
+    def _begin_to_walk(self, key: bytes) -> bytes | None:
+        self._cursor = self._disk.cursor(keys.BEHIND_ALL)
+        self._at = self._cursor.seek(key)
+        return self._at[1] if self._at is not None and self._at[0] == key else None
+
+    def _stop_walking(self) -> None:
+        """The next key is not the next one here. If that came soon, it takes more to set out again."""
+        soon = self._walked < limits.CURRENT_ROWS_ASCENDING_MIN
+        self._ascending_min = 2 * self._ascending_min if soon else limits.CURRENT_ROWS_ASCENDING_MIN
+        self._cursor, self._ascending, self._walked = None, 0, 0
 
     def written(self, again: dict[bytes, bytes]) -> None:
         """The entry is on the disk; `again` has its rows that are not the first of their document."""

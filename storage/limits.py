@@ -90,8 +90,8 @@ RECENT_CURRENT_ROWS = 32_768
 bytes each, 850 at most."""
 
 CURRENT_ROWS_ASCENDING_MIN = 8
-"""So many current rows of an entry that were looked up one after the other, each behind the one before, and
-found: further ones are looked for right behind the last."""
+"""After so many current rows of an entry that were looked up one after the other, each behind the one before,
+a cursor walks on from the last."""
 
 UNSEALED_KEYS_KEPT_MAX = 65_536
 """Past this many further keys since the newest seal, what was revised is read from the journal again when it

@@ -207,9 +207,7 @@ def test_versions_count_up_however_little_is_remembered(
     assert min(expected.values()) > 10
 
 
-def test_versions_count_up_where_documents_are_written_again_in_order(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_versions_count_up_where_keys_ascend(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "RECENT_CURRENT_ROWS", 1)
     monkeypatch.setattr(limits, "CURRENT_ROWS_ASCENDING_MIN", 2)
     asked: list[bytes] = []
@@ -223,18 +221,25 @@ def test_versions_count_up_where_documents_are_written_again_in_order(
     chance = random.Random(3)
     written = 0
     expected: dict[tuple[str, str], int] = {}
-    for _ in range(120):
-        table, first, step = (
-            chance.choice(("cars", "people")),
-            chance.randrange(50),
-            chance.choice((1, 1, 1, 2)),
-        )
-        numbers = [n for n in range(first, first + 40, step) if chance.random() < 0.97]
-        places = [(table, f"k{n:03}") for n in numbers]
-        (outcome,) = driver.apply(driver.transact(*(driver.put(*place, {}) for place in places)))
-        assert committed(outcome).versions == tuple(expected.get(place, 0) for place in places)
-        expected |= {place: expected.get(place, 0) + 1 for place in places}
-        written += len(places)
+    table, first = "cars", 0
+    for _ in range(200):
+        entry = []
+        for _ in range(chance.randint(1, 3)):
+            # Now and then a run goes on where the one before ended, in this entry or the last.
+            if chance.random() < 0.7:
+                table, first = chance.choice(["cars", "people"]), chance.randrange(80)
+            count = chance.choice([5, 20])
+            if chance.random() < 0.3:
+                names = [f"k{first:03}-{n:03}" for n in range(count)]
+            else:
+                names = [f"k{first + n:03}" for n in range(0, count, chance.choice([1, 1, 2]))]
+                first += count
+            entry.append([(table, name) for name in names if chance.random() < 0.97])
+        commands = [driver.transact(*(driver.put(*place, {}) for place in places)) for places in entry]
+        for places, outcome in zip(entry, driver.apply(*commands), strict=True):
+            assert committed(outcome).versions == tuple(expected.get(place, 0) for place in places)
+            expected |= {place: expected.get(place, 0) + 1 for place in places}
+            written += len(places)
     assert len([key for key in asked if key.startswith(b"C")]) < written / 2, "most were found by walking"
 
 
