@@ -235,7 +235,9 @@ def test_versions_count_up_where_keys_ascend(driver: Driver, monkeypatch: pytest
                 names = [f"k{first + n:03}" for n in range(0, count, chance.choice([1, 1, 2]))]
                 first += count
             entry.append([(table, name) for name in names if chance.random() < 0.97])
-        commands = [driver.transact(*(driver.put(*place, {}) for place in places)) for places in entry]
+        commands = [
+            driver.transact(*(driver.put(table, name, {}) for table, name in places)) for places in entry
+        ]
         for places, outcome in zip(entry, driver.apply(*commands), strict=True):
             assert committed(outcome).versions == tuple(expected.get(place, 0) for place in places)
             expected |= {place: expected.get(place, 0) + 1 for place in places}
