@@ -250,14 +250,16 @@ class Committer:
         self._let_in()
 
     def _gather(self) -> tuple[list[_Pending], int]:
-        """Commands for one entry: as many as fit, and at least one of each queue that has any."""
+        """Commands for one entry: as many as fit, and of each queue that has any at least one, unless two are
+        too large for one entry."""
         group: list[_Pending] = []
         size_bytes = 0
         for queue in (self._single, self._streamed):
             taken = 0
             while queue and (taken == 0 or len(group) < limits.GROUP_COMMANDS_MAX):
+                size_bytes_max = limits.GROUP_SIZE_BYTES_MAX if taken else limits.ENTRY_SIZE_BYTES_MAX
                 following = len(queue[0].encoded)
-                if taken and size_bytes + following > limits.GROUP_SIZE_BYTES_MAX:
+                if group and size_bytes + following > size_bytes_max:
                     break
                 size_bytes += following
                 group.append(queue.popleft())

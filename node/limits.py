@@ -94,6 +94,9 @@ shrink where clients do not wait for answers."""
 PENDING_COMMANDS_MAX = 8_192
 PENDING_SIZE_BYTES_MAX = 64 << 20
 
+ENTRY_SIZE_BYTES_MAX = 7 << 20
+"""A Raft entry's commands, however they came to share it; consensus takes 8 MiB."""
+
 COMMAND_SIZE_BYTES_MAX = 6 << 20
 """One encoded command: a transaction of the largest size with the salts of its operations."""
 

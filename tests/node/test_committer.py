@@ -121,6 +121,21 @@ async def test_groups_are_bounded_in_count_and_bytes(monkeypatch: pytest.MonkeyP
     assert [len(names) for names, _ in proposer.proposed[3:]] == [2, 1, 1, 1]
 
 
+async def test_what_is_too_large_for_one_entry_goes_in_two() -> None:
+    proposer = HeldProposer()
+    committer = Committer(proposer, entries_in_flight_max=1)
+    committer.submit(command("in flight"))
+    await asyncio.sleep(0)
+    half = limits.ENTRY_SIZE_BYTES_MAX // 2
+    await committer.submit_patiently(large(half))
+    committer.submit(large(half))
+    for index in range(2):
+        proposer.answer(index)
+        await asyncio.sleep(0)
+    assert [len(names) for names, _ in proposer.proposed] == [1, 1, 1]
+    assert committer.pending_commands == 0
+
+
 async def test_too_much_is_refused_and_streams_wait_for_room() -> None:
     proposer = HeldProposer()
     committer = Committer(proposer, entries_in_flight_max=1, pending_commands_max=4)
