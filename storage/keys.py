@@ -95,9 +95,6 @@ def current_of_table(number: int, table: int) -> bytes:
     return _ledger_u64(b"C", number, table)
 
 
-TABLE_PREFIX_SIZE_BYTES = len(current_of_table(0, 0))
-
-
 def revisions_of_table(number: int, table: int) -> bytes:
     """Prefix of a table's revisions."""
     return _ledger_u64(b"D", number, table)

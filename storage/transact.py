@@ -222,7 +222,7 @@ def _write_revisions(
 ) -> tuple[list[int], list[bytes], list[bytes]]:
     """Writes the next revision of each operation's document; returns their versions, leaves and leaf hashes.
 
-    One loop without calls of its own code for a document that is new: a bulk load spends its time here.
+    One loop that asks nobody about a document that is new: a bulk load spends its time here.
     """
     versions, leaves, hashes = [], [], []
     unsealed, current_rows, revision_rows = state.unsealed, transition.current_rows, transition.revision_rows

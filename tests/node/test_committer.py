@@ -232,14 +232,20 @@ async def test_settling_waits_for_everything_before_it() -> None:
     await settled
 
 
-async def test_settling_waits_for_streams_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "GROUP_COMMANDS_MAX", 1)
+async def with_three_lines_waiting() -> tuple[HeldProposer, Committer]:
+    """Of a stream, behind the one entry that may be in flight."""
     proposer = HeldProposer()
     committer = Committer(proposer, entries_in_flight_max=1)
     committer.submit(command("in flight"))
     await asyncio.sleep(0)
     for n in range(3):
         await committer.submit_patiently(command(f"line {n}"))
+    return proposer, committer
+
+
+async def test_settling_waits_for_streams_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "GROUP_COMMANDS_MAX", 1)
+    proposer, committer = await with_three_lines_waiting()
     settled = asyncio.create_task(committer.settle())
     await asyncio.sleep(0)
     for index in range(4):
@@ -260,12 +266,7 @@ async def test_settling_waits_for_streams_too(monkeypatch: pytest.MonkeyPatch) -
 
 async def test_streams_let_others_go_first_and_are_never_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "GROUP_COMMANDS_MAX", 2)
-    proposer = HeldProposer()
-    committer = Committer(proposer, entries_in_flight_max=1)
-    committer.submit(command("in flight"))
-    await asyncio.sleep(0)
-    for n in range(3):
-        await committer.submit_patiently(command(f"line {n}"))
+    proposer, committer = await with_three_lines_waiting()
     for n in range(4):
         committer.submit(command(f"put {n}"))
     for index in range(3):
