@@ -40,6 +40,11 @@ class Stamps:
         """32 bytes for the commitment of one revision."""
         return self._take(_SALT_SIZE_BYTES)
 
+    def salts(self, count: int) -> list[bytes]:
+        """As many salts."""
+        taken = self._take(count * _SALT_SIZE_BYTES)
+        return [taken[start : start + _SALT_SIZE_BYTES] for start in range(0, len(taken), _SALT_SIZE_BYTES)]
+
     def ledger_id(self) -> bytes:
         return self._take(_LEDGER_ID_SIZE_BYTES)
 
@@ -54,7 +59,7 @@ class Stamps:
     def _take(self, size_bytes: int) -> bytes:
         end = self._used + size_bytes
         if end > len(self._pool):
-            self._pool = self._entropy(_POOL_SIZE_BYTES)
+            self._pool = self._entropy(max(_POOL_SIZE_BYTES, size_bytes))
             end = size_bytes
         self._used = end
         return self._pool[end - size_bytes : end]

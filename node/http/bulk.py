@@ -85,7 +85,7 @@ class _Load:
         self._key = idempotency_key(call)
         self._digest = b"" if self._key is None else request_digest(call, table.encode())
         self._line = _first_line(call) - 1
-        self._reader = LineReader(table, self._check_table, self._new_key, services.stamps.salt)
+        self._reader = LineReader(table, self._check_table, self._new_key, services.stamps.salts)
         self._known_tables: set[str] = set()
         self._chunk = Chunk()
         self._queue: asyncio.Queue[tuple[Chunk, asyncio.Future[Outcome] | None] | None] = asyncio.Queue(
@@ -124,55 +124,77 @@ class _Load:
 
     async def _read(self) -> None:
         async for lines in self._batches():
-            for line in lines:
-                if self._failure is not None:
-                    return
-                self._line += 1
-                if not line:
-                    continue
-                operation = self._operation(line)
-                if operation is not None:
-                    if self._chunk.operations and self._stands_apart(operation):
-                        await self._flush()
-                    self._chunk.add(self._line, operation)
-                if self._chunk.full:
-                    await self._flush()
+            if isinstance(lines, _TooLong):
+                await self._refuse(_line_too_long())
+            else:
+                operations = self._reader.read_together(lines)
+                await (self._take_each(lines) if operations is None else self._take(operations))
+            if self._failure is not None:
+                return
         if self._failure is None:
             await self._flush()
 
-    def _operation(self, line: bytes | _TooLong) -> Operation | None:
-        """A line's operation; None, and the line refused, when it has none."""
-        try:
-            if isinstance(line, _TooLong):
-                raise _line_too_long()
-            return self._reader.read(line)
-        except Problem as problem:
-            self._chunk.refuse(self._line, problem)
-            return None
+    async def _take_each(self, lines: list[bytes]) -> None:
+        for line in lines:
+            if self._failure is not None:
+                return
+            if not line:
+                self._line += 1
+                continue
+            try:
+                operation = self._reader.read(line)
+            except Problem as problem:
+                await self._refuse(problem)
+            else:
+                await self._take([operation])
+
+    async def _refuse(self, problem: Problem) -> None:
+        """Refuses the next line."""
+        self._line += 1
+        self._chunk.refuse(self._line, problem)
+        if self._chunk.full:
+            await self._flush()
+
+    async def _take(self, operations: list[Operation]) -> None:
+        """Takes the operations of the next lines, one each."""
+        if self._chunk.operations and self._stands_apart(operations[0]):
+            await self._flush()
+        taken = 0
+        while taken < len(operations) and self._failure is None:
+            count = self._chunk.take(self._line + 1, operations[taken:])
+            taken += count
+            self._line += count
+            if self._chunk.full:
+                await self._flush()
 
     def _stands_apart(self, operation: Operation) -> bool:
-        """Whether it may not go into the chunk that is begun: a delete goes alone, and a resumed load knows
-        by one line number what is committed, so that its chunks have no gaps."""
-        return operation.op == "delete" or (self._key is not None and self._chunk.last_line != self._line - 1)
+        """Whether the next line's may not go into the chunk that is begun: a delete goes alone, and a resumed
+        load knows by one line number what is committed, so that its chunks have no gaps."""
+        return operation.op == "delete" or (self._key is not None and self._chunk.last_line != self._line)
 
-    async def _batches(self) -> AsyncIterator[list[bytes | _TooLong]]:
+    async def _batches(self) -> AsyncIterator[list[bytes] | _TooLong]:
         """Complete lines, as they come, empty ones too; the last one may lack its line feed."""
         rest = b""
         skipping = False
         while piece := await self._next_piece():
-            first, *others = piece.split(b"\n")
-            if not others:
-                if not skipping:
-                    rest += first
-                    if len(rest) > limits.BULK_LINE_SIZE_BYTES_MAX:
-                        rest, skipping = b"", True
+            first, *lines = piece.split(b"\n")
+            first = rest + first
+            if not lines:
+                skipping = skipping or len(first) > limits.BULK_LINE_SIZE_BYTES_MAX
+                rest = b"" if skipping else first
                 continue
-            lines: list[bytes | _TooLong] = [_TOO_LONG if skipping else rest + first]
-            rest, skipping = others.pop(), False
-            lines.extend(others)
-            yield lines
-        if skipping or rest:
-            yield [_TOO_LONG if skipping else rest]
+            rest = lines.pop()
+            if skipping:
+                yield _TOO_LONG
+                skipping = False
+            else:
+                lines.insert(0, first)
+            if lines:
+                yield lines
+        if skipping:
+            yield _TOO_LONG
+        elif rest:
+            yield [rest]
 
     async def _next_piece(self) -> bytes:
         content = self._call.request.content

@@ -1,7 +1,9 @@
-"""Cutting a document's canonical bytes out of its line's gives what canonicalising it alone gives."""
+"""Cutting a document's canonical bytes out of its line's gives what canonicalising it alone gives, and lines
+that are read together what they are one by one."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -13,8 +15,9 @@ from node.http.bulk_lines import Chunk, LineReader
 from node.http.problems import Problem
 from node.http.router import Router
 from node.http.routes import ROUTES
+from node.limits import BULK_CHUNK_LINES_MAX, BULK_LINE_SIZE_BYTES_MAX, DOCUMENT_SIZE_BYTES_MAX
 from stele.format.canonical import canonicalize
-from stele.format.limits import INTEGER_MAX
+from stele.format.limits import DOCUMENT_KEY_SIZE_BYTES_MAX, INTEGER_MAX, JSON_DEPTH_MAX
 from storage.commands import Operation
 from storage.outcomes import Committed
 
@@ -34,7 +37,12 @@ VALUES = st.recursive(
 
 
 def reader() -> LineReader:
-    return LineReader("cars", lambda name: None, lambda: "made", lambda: b"s" * 32)
+    return LineReader("cars", check_table, lambda: "made", lambda count: [b"s" * 32] * count)
+
+
+def check_table(name: str) -> None:
+    if name == "dropped":
+        raise Problem("table-dropped", "it was dropped")
 
 
 @given(
@@ -55,11 +63,116 @@ def test_the_payload_is_the_canonical_document(
     assert operation.table == others.get("table", "cars")
 
 
+AWKWARD = st.text(st.sampled_from('ab:,"\\{}\n\u00e9\ud7ff\ue000\U0001f600'), max_size=4)
+DOCUMENTS = st.dictionaries(AWKWARD | st.sampled_from(["key", "data"]), VALUES | AWKWARD, max_size=4)
+PUTS = st.builds(
+    lambda data, others, escaped: json.dumps({"data": data} | others, ensure_ascii=escaped).encode(),
+    DOCUMENTS,
+    st.fixed_dictionaries({"key": KEYS | AWKWARD}, optional={"table": st.sampled_from(["t", "dropped"])}),
+    st.booleans(),
+)
+ODD = st.sampled_from(
+    [
+        b"",
+        b"{}",
+        b"{} {}",
+        b" {}",
+        b"{}\r",
+        b"[1]",
+        b'{"key":"a"}',
+        b'{"data":{}}',
+        b'{"data":[],"key":"a"}',
+        b'{"data":null,"key":"a"}',
+        b'{"op":"delete","key":"a"}',
+        b'{"op":"put","key":"a","data":{}}',
+        b'{"key":"a","data":{}}{"key":"b","data":{}}',
+        b'{"key":"a","data":{}} {"key":"b","data":{}}',
+        b'{"key":"a","data":{}},{"key":"b","data":{}}',
+        b'{"key":"a","data":{"b":[{}',
+        b'{"key":"a","data":{"b":[{},',
+        b"{}]}}",
+        b'{"key":"a","data":{"b":{}',
+        b'{"key":"a","key":"b","data":{}}',
+        b'{"key":"a","data":{"b":1,"b":2}}',
+        b'{"key":"a","data":{"b":1e400}}',
+        b'{"key":"a","data":{"b":9007199254740993}}',
+        b'{"key":"a","data":{"b":9007199254740993.0}}',
+        b'{"key":"a","data":{"b":1E2}}',
+        b'{"key":"a","data":{"b":-0.0}}',
+        b'{"key":"a","data":{"b":NaN}}',
+        b'{"key":"a","data":{"b":"\xff"}}',
+        b'{"key":"a","data":{"b":"\\ud800"}}',
+        b'{"key":"a","data":{"b":"\\u0062\\n"}}',
+        b'{"key":"a\xc3\xa9","data":{"\xee\x80\x80":1,"\xf0\x9f\x98\x80":2}}',
+        b'{"key":"a/b","data":{}}',
+        b'{"key":"..","data":{}}',
+        b'{"key":"","data":{}}',
+        b'{"key":7,"data":{}}',
+        b'{"key":"a","table":7,"data":{}}',
+    ]
+)
+
+
+def one_by_one(lines: list[bytes]) -> list[Operation] | None:
+    try:
+        return [reader().read(line) for line in lines]
+    except Problem:
+        return None
+
+
+@given(st.lists(PUTS | ODD, min_size=1, max_size=6))
+def test_lines_read_together_are_what_they_are_one_by_one(lines: list[bytes]) -> None:
+    together = reader().read_together(lines)
+    assert together is None or together == one_by_one(lines)
+
+
+def test_plain_puts_are_read_together() -> None:
+    documents: list[dict[str, Any]] = [
+        {},
+        {"n": -1, "list": [1, None, {"deep": [{"deeper": [True]}]}], "key": ',"key":'},
+        {"half": 0.5, "whole": 2.0, "text": "a\\\n.\u00e9\U0001f600", "\u00e9": {"key": "data"}},
+    ]
+    for each in (documents[:2], documents):
+        lines = [msgspec.json.encode({"key": "\u00e9", "table": "t", "data": data}) for data in each]
+        together = reader().read_together(lines)
+        assert together is not None
+        assert together == one_by_one(lines)
+        assert [operation.payload for operation in together] == [canonicalize(data) for data in each]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"key":"a","data":' + b'{"b":' * JSON_DEPTH_MAX + b"1" + b"}" * JSON_DEPTH_MAX + b"}",
+        b'{"key":"a","data":' + b'{"b":' * 100_000 + b"1" + b"}" * 100_000 + b"}",
+        b'{"key":"a","data":{"b":"' + b"x" * DOCUMENT_SIZE_BYTES_MAX + b'"}}',
+        b'{"key":"a","data":{}' + b" " * BULK_LINE_SIZE_BYTES_MAX + b"}",
+        b'{"key":"' + b"a" * (DOCUMENT_KEY_SIZE_BYTES_MAX + 1) + b'","data":{}}',
+    ],
+    ids=["deep", "very-deep", "long-document", "long-line", "long-key"],
+)
+def test_a_line_past_a_limit_is_not_read_together(line: bytes) -> None:
+    lines = [b'{"key":"a","data":{}}', line]
+    assert reader().read_together(lines) is None
+    assert one_by_one(lines) is None
+
+
+def test_a_chunk_takes_no_more_than_fits() -> None:
+    operations = [Operation("put", "t", "k", b"x" * 1000, b"")] * 1200
+    chunk = Chunk()
+    chunk.refuse(1, Problem("invalid-json", "no"))
+    assert (chunk.take(2, operations[:100]), chunk.full) == (100, False)
+    assert (chunk.take(102, operations), chunk.full) == (BULK_CHUNK_LINES_MAX - 101, True)
+    assert (chunk.first_line, chunk.last_line, chunk.lines) == (2, BULK_CHUNK_LINES_MAX, BULK_CHUNK_LINES_MAX)
+    large = Chunk()
+    assert (large.take(1, [Operation("put", "t", "k", b"x" * 100_000, b"")] * 9), large.full) == (6, True)
+
+
 def test_acknowledgements_follow_the_lines() -> None:
     chunk = Chunk()
     chunk.refuse(3, Problem("invalid-json", "no"))
     for line in (4, 5, 6):
-        chunk.add(line, Operation("put", "cars", f"k{line}", b"{}", b""))
+        chunk.take(line, [Operation("put", "cars", f"k{line}", b"{}", b"")])
     text, accepted, refused = chunk.acknowledge(Committed(9, 0, b"", (7, 8), duplicates=1))
     lines = [msgspec.json.decode(line) for line in text.splitlines()]
     assert (accepted, refused) == (3, 1)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
 import msgspec
@@ -36,9 +37,14 @@ _Plain4 = dict[str, _Scalar] | list[_Scalar] | _Scalar
 _Plain3 = dict[str, _Plain4] | list[_Plain4] | _Scalar
 _Plain2 = dict[str, _Plain3] | list[_Plain3] | _Scalar
 
+PlainObject = dict[str, _Plain3]
+"""A type for msgspec: an object that it reads as one from ASCII text without points is plain."""
+
 _plain_decode = msgspec.json.Decoder(dict[str, _Plain2] | list[_Plain2]).decode
 _fast_decode = msgspec.json.Decoder().decode
-_fast_encode = msgspec.json.Encoder(order="sorted").encode
+_fast_encoder = msgspec.json.Encoder(order="sorted")
+_fast_encode = _fast_encoder.encode
+_fast_encode_lines = _fast_encoder.encode_lines
 _surrogate = re.compile("[\ud800-\udfff]").search
 
 # As numbers, which bytes look for several times faster than for bytes.
@@ -91,8 +97,31 @@ def canonicalize(value: object) -> bytes:
     return _write(_checked(value, "", 1))
 
 
+def plain_lines(text: bytes, values: Sequence[object]) -> list[bytes] | None:
+    """Canonical bytes of values that msgspec read from `text`, one from each line, and that are plain: what
+    `parse` gives for each line, at once. None when that is not sure.
+
+    Plain is what was read as a `PlainObject` where `may_be_plain`, or what `settle` says.
+    """
+    if _BACKSLASH in text and b"\\u" in text:
+        return None
+    canonical = _fast_encode_lines(values)
+    # No line's canonical form holds more colons than the line: all hold equally many, or the sum is less.
+    if canonical.count(_COLON) != text.count(_COLON):
+        return None
+    lines = canonical.split(b"\n")
+    lines.pop()
+    return lines
+
+
+def may_be_plain(text: bytes) -> bool:
+    """Whether reading alone can find plain what stands here."""
+    # A point may be a fraction's; to find out by failing would cost more than it saves.
+    return _POINT not in text and text.isascii()
+
+
 def _is_plain(value: object, depth: int) -> bool:
-    """Whether both ways are known to write the same of it. Changes nothing, unlike `_settle_object`."""
+    """Whether both ways are known to write the same of it. Changes nothing, unlike `settle`."""
     kind = type(value)
     if kind is str or value is None or kind is bool:
         return True
@@ -130,8 +159,7 @@ def _parse_fast(data: bytes) -> tuple[object, bytes] | None:
 
 def _read_plain(data: bytes) -> object:
     """The value, if reading alone finds it plain; None otherwise."""
-    # A point may be a fraction's; to find out by failing would cost more than it saves.
-    if _POINT in data or not data.isascii():
+    if not may_be_plain(data):
         return None
     try:
         return _plain_decode(data)
@@ -147,12 +175,13 @@ def _read_settled(data: bytes) -> object:
         return None  # the careful way finds the error again, and where it is
     # A lone number or string outside any container is rare enough to go the careful way.
     if type(value) is dict:
-        return value if _settle_object(value, 1) else None
+        return value if settle(value, 1) else None
     return value if type(value) is list and _settle_array(value, 1) else None
 
 
-def _settle_object(members: dict[str, object], depth: int) -> bool:
-    """Make integral floats integers, in place. False when the fast way does not hold."""
+def settle(members: dict[str, object], depth: int) -> bool:
+    """Make integral floats integers in an object that msgspec read, so many levels deep (from 1), in place.
+    False when the fast way does not hold."""
     names = "".join(members)
     if not names.isascii() and max(names) > _LAST_BEFORE_SURROGATES:
         return False
@@ -174,7 +203,7 @@ def _settle_object(members: dict[str, object], depth: int) -> bool:
 
 
 def _settle_array(items: list[object], depth: int) -> bool:
-    """As `_settle_object`, for an array."""
+    """As `settle`, for an array."""
     for index, value in enumerate(items):
         kind = type(value)
         if kind is str:
@@ -197,7 +226,7 @@ def _settle_container(value: object, depth: int) -> bool:
     if depth == JSON_DEPTH_MAX:
         return False
     if type(value) is dict:
-        return _settle_object(value, depth + 1)
+        return settle(value, depth + 1)
     return _settle_array(value, depth + 1)  # type: ignore[arg-type]
 
 
