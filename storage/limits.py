@@ -71,9 +71,9 @@ SEAL_SLICE_KEYS = 256
 SEAL_STAGED_ROWS_MAX = 2 * SEAL_KEYS_MAX
 """Rows put into buckets in memory for the next seal; past this many it is not expected soon."""
 
-STATE_BUCKETS_DIRTY_MAX = 98_304
-"""Buckets that seals have changed and that are not on the disk yet, of all ledgers of a node: about 900 bytes
-each, 1.3 KiB at most."""
+STATE_BUCKETS_KEPT_MAX = 98_304
+"""Buckets in memory, of all ledgers of a node: about 900 bytes each, 1.3 KiB at most. Those that the disk has
+make room for those that it has not yet."""
 
 STATE_REDO_MAX = 262_144
 """Rows and blocks that a start does again because the disk had not got all buckets: about a second."""

@@ -1,9 +1,9 @@
 """The buckets of a state map as of its newest seal: on the disk, or newer ones in memory, written back later.
 
 A seal changes some thousand buckets, and the next seals change most of those again. So a seal writes none: it
-leaves them dirty in memory, and the oldest are written back when they are too many or too old. What is lost
-with the memory is done again from the journal at the next start, of which the store says from which block on
-(docs/adr/0018).
+leaves them dirty in memory, and the oldest are written back when they are too many or too old. While there is
+room those stay, clean, as the next seals would have to read them. What is lost with the memory is done again
+from the journal at the next start, of which the store says from which block on (docs/adr/0018).
 
 What the disk has of a ledger always has a place for each of its rows: a bucket of it is as of some seal, and
 if that has split since, what its rows have come to be in is written with it, in one batch.
@@ -52,17 +52,19 @@ class _Outdated(NamedTuple):
 class WriteBack:
     """Which dirty buckets of all maps of a store are the oldest, and when there are enough of them.
 
-    The bounds: STATE_BUCKETS_DIRTY_MAX in memory, and STATE_REDO_MAX rows and blocks to do again at a start.
+    The bounds: STATE_BUCKETS_KEPT_MAX in memory, and STATE_REDO_MAX rows and blocks to do again at a start.
     They are kept by writing a share of what is too much after each entry, so that none waits for all of it;
     so both are exceeded by a few entries' worth after a large seal.
     """
 
     def __init__(self) -> None:
         self.count = 0
-        """Dirty buckets."""
+        """Buckets in memory."""
         self.age = 0
         """Rows and blocks that were sealed since the store was opened."""
         self._oldest: deque[StateBuckets] = deque()
+        # Those that may have clean buckets.
+        self._with_clean: dict[StateBuckets, None] = {}
 
     def sealed(self, buckets: StateBuckets) -> None:
         """These have some that were not dirty before."""
@@ -70,40 +72,57 @@ class WriteBack:
 
     def forget(self, buckets: StateBuckets) -> None:
         self._oldest = deque(each for each in self._oldest if each is not buckets)
+        self._with_clean.pop(buckets, None)
 
     def write(self, disk: Disk) -> None:
         """Between entries: writes back some of what is too much, if anything is."""
+        self._let_go(self.count - limits.STATE_BUCKETS_KEPT_MAX)
         too_much = self._too_much()
         if too_much > 0:
             self._write(disk, limits.STATE_WRITE_BACK_MIN + too_much // limits.STATE_WRITE_BACK_SHARE)
+            self._let_go(self.count - limits.STATE_BUCKETS_KEPT_MAX)
 
     def write_all(self, disk: Disk) -> None:
-        """Between entries: nothing is left to be done again at the next start."""
+        """Between entries: nothing is left in memory, or to be done again at the next start."""
         while self._oldest:
             self._write(disk, limits.STATE_WRITE_BACK_BATCH)
+        self._let_go(self.count)
 
     def _too_much(self) -> int:
         if not self._oldest:
             return 0
         age = self.age - self._oldest[0].oldest_age
-        return max(self.count - limits.STATE_BUCKETS_DIRTY_MAX, age - limits.STATE_REDO_MAX)
+        return max(self.count - limits.STATE_BUCKETS_KEPT_MAX, age - limits.STATE_REDO_MAX)
 
     def _write(self, disk: Disk, wanted: int) -> None:
         batch = disk.batch()
         while wanted > 0 and self._oldest:
             buckets = self._oldest[0]
             wanted -= buckets.write_oldest(batch)
+            self._with_clean[buckets] = None
             if buckets.oldest_is_written(batch):
                 self._oldest.popleft()
         disk.write(batch)
+
+    def _let_go(self, wanted: int) -> None:
+        """Forgets so many clean buckets, if there are."""
+        while wanted > 0 and self._with_clean:
+            buckets, _ = self._with_clean.popitem()
+            gone = buckets.let_go(wanted)
+            self.count -= gone
+            wanted -= gone
+            if wanted <= 0:
+                self._with_clean[buckets] = None
 
 
 class StateBuckets:
     """The buckets of the map of the ledger with this number, by their nodes; `tree` says which there are."""
 
     def __init__(self, disk: Rows, number: int, tree: StateTree, write_back: WriteBack) -> None:
-        self.dirty: dict[int, bytes] = {}
-        """Buckets as of the newest seal that the disk has not, heads of empty ones too."""
+        self.kept: dict[int, bytes] = {}
+        """Buckets as of the newest seal, heads of empty ones too: those that the disk has not, and others."""
+        self.clean: set[int] = set()
+        """Those of `kept` that the disk has."""
         self._disk = disk
         self._number = number
         self._tree = tree
@@ -119,7 +138,7 @@ class StateBuckets:
 
     def at(self, node: int) -> bytes | None:
         """The bucket of a node that is one, as of the newest seal; None when nobody has it."""
-        bucket = self.dirty.get(node)
+        bucket = self.kept.get(node)
         return self._disk.get(self._key(node)) if bucket is None else bucket
 
     def _key(self, node: int) -> bytes:
@@ -127,9 +146,10 @@ class StateBuckets:
 
     def outdate(self, changed: Iterable[int]) -> None:
         """These buckets are about to change, the tree not yet: remember what the disk has of them."""
-        dirty, outdated, hash_of = self.dirty, self._outdated, self._tree.hash_of
+        kept, clean, outdated, hash_of = self.kept, self.clean, self._outdated, self._tree.hash_of
         # In order, as RocksDB takes rows faster; backwards, because they are taken from the end.
-        nodes = sorted((node for node in changed if node not in dirty), reverse=True)
+        nodes = sorted((node for node in changed if node not in kept or node in clean), reverse=True)
+        clean.difference_update(nodes)
         seal = _Seal(self._size, self._write_back.age, nodes)
         for node in seal.nodes:
             outdated[node] = _Outdated(hash_of(node), seal)
@@ -153,11 +173,11 @@ class StateBuckets:
     def change(self, changed: dict[int, bytes], divided: Iterable[int], size: int, rows: int) -> None:
         """Makes these the newest, and lets go of those that have split: a seal of the journal of `size`
         blocks, itself included, that put so many rows into them."""
-        before = len(self.dirty)
-        self.dirty.update(changed)
+        before = len(self.kept)
+        self.kept.update(changed)
         for node in divided:
-            self.dirty.pop(node, None)
-        self._write_back.count += len(self.dirty) - before
+            self.kept.pop(node, None)
+        self._write_back.count += len(self.kept) - before
         self._write_back.age += rows + size - self._size
         self._size = size
 
@@ -168,8 +188,15 @@ class StateBuckets:
     def drop(self) -> None:
         """The ledger is no more; nothing of it is to be written."""
         self._write_back.forget(self)
-        self._write_back.count -= len(self.dirty)
-        self.dirty, self._outdated, self._seals = {}, {}, deque()
+        self._write_back.count -= len(self.kept)
+        self.kept, self.clean, self._outdated, self._seals = {}, set(), {}, deque()
+
+    def let_go(self, wanted: int) -> int:
+        """Forgets so many clean buckets, or as many as there are; how many."""
+        gone = min(wanted, len(self.clean))
+        for _ in range(gone):
+            del self.kept[self.clean.pop()]
+        return gone
 
     def write_oldest(self, batch: Batch) -> int:
         """Puts into `batch` what is to be where the disk has the oldest outdated bucket; how many that is."""
@@ -177,14 +204,14 @@ class StateBuckets:
         outdated = self._outdated.pop(node, None)
         if outdated is None:
             return 0  # It has split, and the disk had nothing there.
-        written = [node] if node in self.dirty else self._homes(node, outdated)
+        written = [node] if node in self.kept else self._homes(node, outdated)
         for each in written:
-            bucket = self.dirty.pop(each)
+            bucket = self.kept[each]
             if len(bucket) > BUCKET_HEAD_SIZE_BYTES:
                 batch.put(self._key(each), bucket)
             elif each == written[0] and outdated.hash != EMPTY:
                 batch.delete(self._key(each))
-        self._write_back.count -= len(written)
+        self.clean.update(written)
         return len(written)
 
     def _homes(self, node: int, outdated: _Outdated) -> list[int]:

@@ -116,7 +116,7 @@ class StateMap:
     def stage(self, rows: Sequence[bytes]) -> None:
         """Puts packed rows into their buckets, each instead of an older one of its key, for the next seal."""
         sha256, inner, shifts, nodes = _sha256, self.tree.inner, SHIFTS, NODES
-        staged, dirty, changes = self._staged, self.buckets.dirty, self._changes
+        staged, kept, changes = self._staged, self.buckets.kept, self._changes
         level = self._level
         for row in rows:
             number = _first_u32(row)[0] >> _SHIFT
@@ -127,7 +127,7 @@ class StateMap:
                 level -= 1
             place = number >> shifts[level]
             node = nodes[level] | place
-            bucket = staged.get(node) or dirty.get(node) or self._stored(node)
+            bucket = staged.get(node) or kept.get(node) or self._stored(node)
             if len(bucket) >= _STAGED_SIZE_BYTES_MAX:
                 staged[node] = bucket
                 self._more.setdefault(node, []).append(row)

@@ -135,7 +135,7 @@ def small_storage_limits(seed: int) -> dict[str, float]:
     """As `small_limits`, of the storage package; from the seed alone: nothing else changes with it."""
     rng = random.Random(seed)
     return {
-        "STATE_BUCKETS_DIRTY_MAX": rng.choice((0, 4, 98_304)),
+        "STATE_BUCKETS_KEPT_MAX": rng.choice((0, 4, 98_304)),
         "STATE_REDO_MAX": rng.choice((0, 10, 262_144)),
         "STATE_WRITE_BACK_MIN": rng.choice((1, 64)),
         "RECENT_CURRENT_ROWS": rng.choice((1, 32_768)),

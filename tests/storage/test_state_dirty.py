@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable
+from itertools import islice
 
 import pytest
 
@@ -13,6 +14,7 @@ from storage import fsck, keys, limits
 from storage import seal as sealing
 from storage.commands import DropLedger, SetLedger
 from storage.errors import InvariantBroken, StorageFailed
+from storage.state_map import StateMap
 from storage.store import Store
 from tests.storage.driver import LEDGER, Driver, committed
 from tests.storage.near import Replica, commands_of, near
@@ -23,7 +25,7 @@ STEPS: list[list[int]] = [list(range(60)), [], list(range(40, 200)), [], [7, 8, 
 
 @pytest.fixture
 def few_are_dirty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "STATE_BUCKETS_DIRTY_MAX", 20)
+    monkeypatch.setattr(limits, "STATE_BUCKETS_KEPT_MAX", 20)
     monkeypatch.setattr(limits, "STATE_WRITE_BACK_MIN", 1)
 
 
@@ -56,7 +58,7 @@ def root(driver: Driver) -> bytes:
 def test_a_killed_node_makes_the_same_map_again(driver: Driver) -> None:
     load(driver, 40)
     before, sealed = root(driver), driver.store.sealed(LEDGER)
-    assert driver.store.machine.ledgers[LEDGER].map.buckets.dirty
+    assert driver.store.machine.ledgers[LEDGER].map.buckets.kept
     started_again(driver)
     assert (root(driver), driver.store.sealed(LEDGER)) == (before, sealed)
     load(driver, 20, seed=4)
@@ -66,7 +68,7 @@ def test_a_killed_node_makes_the_same_map_again(driver: Driver) -> None:
     driver.reopen()
     # After a clean stop the disk has everything.
     assert root(driver) == before
-    assert not driver.store.machine.ledgers[LEDGER].map.buckets.dirty
+    assert not driver.store.machine.ledgers[LEDGER].map.buckets.kept
 
 
 @pytest.mark.usefixtures("few_are_dirty")
@@ -146,7 +148,7 @@ def test_the_scrub_checks_what_the_disk_has(monkeypatch: pytest.MonkeyPatch, cha
     replica = replica_with(monkeypatch)
     for command in list(commands_of(replica, STEPS))[4:]:
         replica.apply(command)
-    assert replica.state.map.buckets.dirty
+    assert replica.state.map.buckets.kept
     replica.scrub()
     number = next(iter(replica.stored()))
     batch = replica.disk.batch()
@@ -173,6 +175,58 @@ def test_a_bucket_that_split_is_not_written_over_damage(monkeypatch: pytest.Monk
     replica.machine.write_back()
     with pytest.raises(InvariantBroken, match="fsck names"):
         replica.restart()
+
+
+@pytest.fixture
+def none_gets_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "STATE_REDO_MAX", 0)
+
+
+@pytest.mark.usefixtures("none_gets_old")
+def test_what_was_written_back_stays_while_there_is_room(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not read again, it is let go before anything else, and it is not in the way of a drop."""
+    load(driver, 40)
+    buckets = driver.store.machine.ledgers[LEDGER].map.buckets
+    assert len(buckets.clean) > 10
+    with monkeypatch.context() as patch:
+        patch.setattr(StateMap, "_stored", lambda *_: pytest.fail("a bucket was read"))
+        load(driver, 8, seed=4)
+    dirty = buckets.kept.keys() - buckets.clean
+    monkeypatch.setattr(limits, "STATE_BUCKETS_KEPT_MAX", len(dirty) + 5)
+    monkeypatch.setattr(limits, "STATE_REDO_MAX", 262_144)
+    committed(driver.one(driver.transact(driver.put("cars", "k1", {}))))
+    assert (buckets.kept.keys() - buckets.clean, len(buckets.clean)) == (dirty, 5)
+    before = root(driver)
+    started_again(driver)
+    assert root(driver) == before
+    driver.one(SetLedger(LEDGER, False))
+    driver.one(DropLedger(LEDGER))
+
+
+@pytest.mark.usefixtures("none_gets_old")
+def test_damage_under_a_clean_bucket_is_found_and_written_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in memory is as of the newest seal, whatever becomes of the disk."""
+    monkeypatch.setattr(sealing, "_packed", near)
+    replica = Replica()
+    commands = commands_of(replica, [list(range(60)), [], [1], list(range(60)), []])
+    for command in islice(commands, 5):
+        replica.apply(command)
+    number, bucket = next(iter(replica.stored().items()))
+    assert len(replica.state.map.buckets.clean) > 1
+    batch = replica.disk.batch()
+    batch.put(keys.state_bucket(replica.state.number, number), bucket[:-1] + bytes([bucket[-1] ^ 1]))
+    replica.disk.write(batch)
+    with pytest.raises(InvariantBroken, match=f"state bucket {number}"):
+        replica.scrub()
+    for command in commands:
+        replica.apply(command)
+    replica.machine.write_back()
+    replica.scrub()
+    root = replica.state.map.root
+    replica.restart()
+    assert replica.state.map.root == root
 
 
 def test_nothing_of_a_dropped_ledger_is_written_back(driver: Driver) -> None:

@@ -142,11 +142,11 @@ def test_what_is_staged_shows_in_the_next_seal_only(
 @settings(deadline=None, max_examples=150)
 @given(_batches, _batches, st.sampled_from([0, 3, 40, 1_000]), st.sampled_from([0, 5, 60, 1_000]))
 def test_the_journal_makes_up_for_what_was_not_written_back(
-    batches: list[list[bytes]], more: list[list[bytes]], dirty_max: int, redo_max: int
+    batches: list[list[bytes]], more: list[list[bytes]], kept_max: int, redo_max: int
 ) -> None:
     """Whatever is on the disk when a node dies, and dies again."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(limits, "STATE_BUCKETS_DIRTY_MAX", dirty_max)
+        patch.setattr(limits, "STATE_BUCKETS_KEPT_MAX", kept_max)
         patch.setattr(limits, "STATE_REDO_MAX", redo_max)
         patch.setattr(limits, "STATE_WRITE_BACK_MIN", 1)
         rows = Rows()
@@ -160,7 +160,7 @@ def test_the_journal_makes_up_for_what_was_not_written_back(
             rows = rows.loaded_again()
             assert rows.map.root == state_map.state_root(list(rows.rows.values()))
         rows.write_back.write_all(rows.disk)
-        assert rows.write_back.count == len(rows.map.buckets.dirty) == 0
+        assert rows.write_back.count == len(rows.map.buckets.kept) == 0
         at_once = Rows()
         at_once.put(list(rows.rows.values()))
         at_once.write_back.write_all(at_once.disk)
@@ -169,7 +169,7 @@ def test_the_journal_makes_up_for_what_was_not_written_back(
 
 def test_dirty_buckets_are_few_and_not_old(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the end: each entry writes back a share of what is too much."""
-    monkeypatch.setattr(limits, "STATE_BUCKETS_DIRTY_MAX", 200)
+    monkeypatch.setattr(limits, "STATE_BUCKETS_KEPT_MAX", 200)
     monkeypatch.setattr(limits, "STATE_REDO_MAX", 2_000)
     monkeypatch.setattr(limits, "STATE_WRITE_BACK_MIN", 8)
     rows, chosen = Rows(), random.Random(9)
@@ -177,11 +177,11 @@ def test_dirty_buckets_are_few_and_not_old(monkeypatch: pytest.MonkeyPatch) -> N
     for version in range(2):
         for start in range(0, len(hashes), 50):
             rows.put([row_of(each, version) for each in hashes[start : start + 50]])
-            assert rows.write_back.count == len(rows.map.buckets.dirty) <= 200 + 8 * 50
+            assert rows.write_back.count == len(rows.map.buckets.kept) <= 200 + 8 * 50
     # One bucket that changes all the time does not keep the start of a ledger from getting old.
     for version in range(3_000):
         rows.put([row_of(hashes[0], version)])
-    assert len(rows.map.buckets.dirty) == 1
+    assert len(rows.map.buckets.kept.keys() - rows.map.buckets.clean) == 1
     assert len(rows.sealed) - 3_000 < StateMap(rows.disk, 1, WriteBack()).load() < len(rows.sealed)
 
 

@@ -35,7 +35,7 @@ def test_every_way_to_a_seal_stores_the_same_bytes(
             commands.append(command)
             leader.apply(command)
         patch.setattr(limits, "UNSEALED_KEYS_KEPT_MAX", unsealed_max)
-        patch.setattr(limits, "STATE_BUCKETS_DIRTY_MAX", dirty_max)
+        patch.setattr(limits, "STATE_BUCKETS_KEPT_MAX", dirty_max)
         patch.setattr(limits, "STATE_WRITE_BACK_MIN", 1)
         at = turn = 0
         while at < len(commands):
