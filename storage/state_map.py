@@ -166,27 +166,34 @@ class StateMap:
             level, rows = bucket[1], bucket[_HEAD:]
             if node in self._more:
                 rows = merge(rows, self._more[node])
-            into = self._divide(level, node ^ NODES[level], rows)
-            if into != [node]:
-                divided.append(node)
-                self.buckets.divided(node, into)
+            if level == LEVEL_MAX or is_bucket(rows):
+                # Below depth 20 buckets are not stored apart; others had few keys, but those many times.
+                staged[node] = bucket = _HEADS[level] + rows
+                self._changes[level][node ^ NODES[level]] = hash_of_stored(bucket)
+                continue
+            divided.append(node)
+            self.buckets.divided(node, self._divide(level, node ^ NODES[level], rows))
         self.tree.seal(self._changes)
         self.buckets.change(staged, divided, size, self.staged_rows)
         self.forget()
         return staged
 
     def _divide(self, level: int, number: int, rows: bytes) -> list[int]:
-        """Stages a node with these rows, as however many buckets; which these are."""
-        if level == LEVEL_MAX or is_bucket(rows):
-            node = NODES[level] | number
-            bucket = self._staged[node] = _HEADS[level] + rows
-            self._changes[level][number] = hash_of_stored(bucket)
-            return [node]
+        """Stages a node with too many rows as the buckets that it splits into; which these are."""
         self._changes[level].pop(number, None)
         self.tree.set_inner(level, number)
+        children = split(rows, BITS_PER_LEVEL * level)
+        level, number = level + 1, number << BITS_PER_LEVEL
+        head, first, changes = _HEADS[level], NODES[level] | number, self._changes[level]
         into = []
-        for child, own in enumerate(split(rows, BITS_PER_LEVEL * level)):
-            into += self._divide(level + 1, number << BITS_PER_LEVEL | child, own)
+        for child, own in enumerate(children):
+            if level < LEVEL_MAX and not is_bucket(own):
+                into += self._divide(level, number | child, own)
+                continue
+            bucket = head + own
+            self._staged[first | child] = bucket
+            changes[number | child] = hash_of_stored(bucket)
+            into.append(first | child)
         return into
 
     def forget(self) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -85,16 +86,13 @@ def split(rows: bytes, depth: int) -> list[bytes]:
     Raises IndexError below the last bit, where only rows of one key get to."""
     if depth >= KEY_HASH_BITS:
         raise IndexError(f"there are no nodes at depth {depth}")
-    # Sorted as they are, they are in the order of the children already. Depths are even, so that the two bits
-    # that matter never lie in different bytes.
+    # They are in the order of the children already, and alike in all bits above. Depths are even, so that the
+    # two bits that matter never lie in different bytes.
     shift = 6 - (depth & 7)
-    digits = [each >> shift & CHILDREN - 1 for each in rows[depth >> 3 :: ROW_SIZE_BYTES]]
-    children, start = [], 0
-    for child in range(CHILDREN):
-        end = start + digits.count(child) * ROW_SIZE_BYTES
-        children.append(rows[start:end])
-        start = end
-    return children
+    digits = rows[depth >> 3 :: ROW_SIZE_BYTES]
+    first = digits[0] >> shift & -CHILDREN if digits else 0
+    ends = [bisect_left(digits, first + child << shift) * ROW_SIZE_BYTES for child in range(1, CHILDREN)]
+    return [rows[: ends[0]], rows[ends[0] : ends[1]], rows[ends[1] : ends[2]], rows[ends[2] :]]
 
 
 def digit(key_hash: bytes, depth: int) -> int:
