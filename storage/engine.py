@@ -69,6 +69,8 @@ def _options(write_buffer_size_bytes: int, cache: Cache) -> Options:
     options.set_max_open_files(limits.OPEN_FILES_MAX)
     options.set_max_background_jobs(2)
     options.set_level_zero_file_num_compaction_trigger(limits.LEVEL_ZERO_FILES)
+    options.set_level_zero_slowdown_writes_trigger(limits.LEVEL_ZERO_FILES_SLOW)
+    options.set_level_zero_stop_writes_trigger(limits.LEVEL_ZERO_FILES_MAX)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_level_compaction_dynamic_level_bytes(True)
     options.set_keep_log_file_num(4)

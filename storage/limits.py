@@ -32,10 +32,13 @@ SCAN_LIMIT_MAX = 1_001
 BLOCK_CACHE_SIZE_BYTES = 48 << 20
 WRITE_BUFFER_SIZE_BYTES = 32 << 20
 WRITE_BUFFERS_MAX = 3
-LEVEL_ZERO_FILES = 8
+LEVEL_ZERO_FILES = 12
 """Memory tables written out that are merged at once into what lies below them. With RocksDB's default of
 four, of 16 MiB each, some hundred MB were written again for every 64 MiB that came; a lookup costs about
 0.2 us more for each that waits."""
+LEVEL_ZERO_FILES_SLOW = 24
+LEVEL_ZERO_FILES_MAX = 40
+"""Past so many, writes are slowed down, and stopped, until some are merged."""
 RAFT_WRITE_BUFFER_SIZE_BYTES = 16 << 20
 WAL_SIZE_BYTES_MAX = 256 << 20
 OPEN_FILES_MAX = 256
