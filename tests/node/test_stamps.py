@@ -25,6 +25,10 @@ def test_entropy_is_never_handed_out_twice() -> None:
     counter = iter(range(1 << 30))
     stamps = Stamps(entropy=lambda size: b"".join(next(counter).to_bytes(8, "big") for _ in range(size // 8)))
     seen = [stamps.salt() for _ in range(1000)]
+    for count in (1, 300, 0, 2_000, 7):
+        salts = stamps.salts(count)
+        assert len(salts) == count
+        seen += [*salts, stamps.salt()]
     assert {len(salt) for salt in seen} == {32}
-    assert len(set(seen)) == 1000
+    assert len(set(seen)) == len(seen) == 3_313
     assert len(stamps.ledger_id()) == 16

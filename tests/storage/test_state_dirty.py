@@ -50,6 +50,11 @@ def load(driver: Driver, rounds: int, seed: int = 3) -> None:
             committed(driver.one(driver.seal()))
 
 
+def dirty_of(state_map: StateMap) -> set[int]:
+    """Which buckets the disk has not."""
+    return state_map.buckets.kept.keys() - state_map.buckets.clean
+
+
 def root(driver: Driver) -> bytes:
     return driver.store.machine.ledgers[LEDGER].map.root
 
@@ -58,7 +63,7 @@ def root(driver: Driver) -> bytes:
 def test_a_killed_node_makes_the_same_map_again(driver: Driver) -> None:
     load(driver, 40)
     before, sealed = root(driver), driver.store.sealed(LEDGER)
-    assert driver.store.machine.ledgers[LEDGER].map.buckets.kept
+    assert dirty_of(driver.store.machine.ledgers[LEDGER].map)
     started_again(driver)
     assert (root(driver), driver.store.sealed(LEDGER)) == (before, sealed)
     load(driver, 20, seed=4)
@@ -148,7 +153,7 @@ def test_the_scrub_checks_what_the_disk_has(monkeypatch: pytest.MonkeyPatch, cha
     replica = replica_with(monkeypatch)
     for command in list(commands_of(replica, STEPS))[4:]:
         replica.apply(command)
-    assert replica.state.map.buckets.kept
+    assert dirty_of(replica.state.map)
     replica.scrub()
     number = next(iter(replica.stored()))
     batch = replica.disk.batch()
@@ -193,11 +198,11 @@ def test_what_was_written_back_stays_while_there_is_room(
     with monkeypatch.context() as patch:
         patch.setattr(StateMap, "_stored", lambda *_: pytest.fail("a bucket was read"))
         load(driver, 8, seed=4)
-    dirty = buckets.kept.keys() - buckets.clean
+    dirty = dirty_of(driver.store.machine.ledgers[LEDGER].map)
     monkeypatch.setattr(limits, "STATE_BUCKETS_KEPT_MAX", len(dirty) + 5)
     monkeypatch.setattr(limits, "STATE_REDO_MAX", 262_144)
     committed(driver.one(driver.transact(driver.put("cars", "k1", {}))))
-    assert (buckets.kept.keys() - buckets.clean, len(buckets.clean)) == (dirty, 5)
+    assert (dirty_of(driver.store.machine.ledgers[LEDGER].map), len(buckets.clean)) == (dirty, 5)
     before = root(driver)
     started_again(driver)
     assert root(driver) == before

@@ -24,7 +24,7 @@ _way = st.lists(st.tuples(st.integers(1, 5), st.booleans(), st.booleans()), min_
 @settings(deadline=None, max_examples=40)
 @given(_steps, _way, st.sampled_from([1, 30, limits.UNSEALED_KEYS_KEPT_MAX]), st.sampled_from([0, 8, 1_000]))
 def test_every_way_to_a_seal_stores_the_same_bytes(
-    steps: list[list[int]], way: list[tuple[int, bool, bool]], unsealed_max: int, dirty_max: int
+    steps: list[list[int]], way: list[tuple[int, bool, bool]], unsealed_max: int, kept_max: int
 ) -> None:
     """One command an entry, or several with their seals; ahead of the seal or in it; after a restart."""
     with pytest.MonkeyPatch.context() as patch:
@@ -35,7 +35,7 @@ def test_every_way_to_a_seal_stores_the_same_bytes(
             commands.append(command)
             leader.apply(command)
         patch.setattr(limits, "UNSEALED_KEYS_KEPT_MAX", unsealed_max)
-        patch.setattr(limits, "STATE_BUCKETS_KEPT_MAX", dirty_max)
+        patch.setattr(limits, "STATE_BUCKETS_KEPT_MAX", kept_max)
         patch.setattr(limits, "STATE_WRITE_BACK_MIN", 1)
         at = turn = 0
         while at < len(commands):
