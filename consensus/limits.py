@@ -22,9 +22,10 @@ PROPOSALS_OUTSTANDING_SIZE_BYTES_MAX = 64 << 20
 READS_WAITING_MAX = 65_536
 """Read barriers waiting for a confirmation round."""
 
-SYNCED_AT_ONCE_SIZE_BYTES_MAX = 4 << 10
-"""A write to the log of this size is synced at once. Beyond it there is load, and the loop has other things
-to do than to wait for the disk."""
+SYNCED_AT_ONCE_SIZE_BYTES_MAX = 128 << 10
+SYNCED_AT_ONCE_S_MAX = 0.002
+"""A write to the log of this size is synced at once, as long as the last sync was so quick: a thread costs
+the loop as much. Otherwise it has other things to do than to wait for the disk."""
 
 MESSAGES_WAITING_MAX = 4_096
 MESSAGES_WAITING_SIZE_BYTES_MAX = 64 << 20

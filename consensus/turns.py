@@ -2,7 +2,8 @@
 
 Everything that happens in one turn of the loop (messages from any number of sockets, any number of
 proposals) is settled together in the next: one synced write, one batch a follower. While a large write is
-synced, the loop goes on with requests; the messages of other members wait until it is done.
+synced, or any on a slow disk, the loop goes on with requests; the messages of other members wait until it is
+done.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from time import perf_counter
 
 from consensus import limits
 from consensus.log_store import LogStore
@@ -41,6 +43,7 @@ class Turns:
         self._on_failed = on_failed
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sync")
+        self._sync_took_s = 0.0
         self._wanted = False
         self._stopped = False
         # The settlement whose write is on its way to the disk, and what came meanwhile.
@@ -94,17 +97,33 @@ class Turns:
         try:
             for outgoing in settlement:
                 self._send(outgoing)
-                # A small write is on disk before a thread could be told of it.
-                if self._core.written_size_bytes > limits.SYNCED_AT_ONCE_SIZE_BYTES_MAX:
+                size_bytes = self._core.written_size_bytes
+                if not size_bytes:
+                    continue
+                if not self._syncs_at_once(size_bytes):
                     self._open = settlement
-                    self._thread.submit(self._log_store.sync).add_done_callback(self._disk_done)
+                    self._thread.submit(self._sync).add_done_callback(self._disk_done)
                     return
+                self._sync()
+                self._core.synced()
         except BaseException as error:
             self._on_failed(error)
             return
         if self._core.unsettled:
             self.schedule()
         self._on_settled()
+
+    def _syncs_at_once(self, size_bytes: int) -> bool:
+        """Whether the loop had better wait: a quick disk is done before a thread has told of it."""
+        return (
+            size_bytes <= limits.SYNCED_AT_ONCE_SIZE_BYTES_MAX
+            and self._sync_took_s <= limits.SYNCED_AT_ONCE_S_MAX
+        )
+
+    def _sync(self) -> None:
+        started_s = perf_counter()
+        self._log_store.sync()
+        self._sync_took_s = perf_counter() - started_s
 
     def _disk_done(self, sync: Future[None]) -> None:
         """On the thread."""

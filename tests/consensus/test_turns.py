@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -30,9 +31,13 @@ class SlowStore:
         self.free.set()
         self.error: OSError | None = None
         self.syncs = 0
+        self.takes_s = 0.0
+        self.threads: list[str] = []
 
     def sync(self) -> None:
         self.syncs += 1
+        self.threads.append(threading.current_thread().name)
+        time.sleep(self.takes_s)
         assert self.free.wait(30)
         if self.error is not None:
             raise self.error
@@ -160,3 +165,29 @@ async def test_a_small_write_is_synced_at_once(driven: Driven) -> None:
     driven.receive("n1", append(1, records=entries(2, 1)))
     await until(lambda: driven.answers(AppendResponse), "it is acknowledged")
     assert not any(each.name.startswith("sync") for each in threading.enumerate())
+
+
+async def test_a_small_write_goes_to_a_slow_disk_on_the_thread_until_it_is_quick_again(
+    driven: Driven,
+) -> None:
+    async def write(index: int) -> str:
+        """On which thread entry `index` was synced."""
+        driven.receive("n1", append(1, (index - 1, int(index > 2)), entries(index, 1)))
+        await until(lambda: driven.core.log.synced_index == index, "it is on disk")
+        return driven.store.threads[-1]
+
+    driven.store.takes_s = 10 * limits.SYNCED_AT_ONCE_S_MAX
+    loop_thread = threading.current_thread().name
+    assert await write(2) == loop_thread, "nobody knows yet"
+    assert (await write(3)).startswith("sync")
+    driven.store.takes_s = 0.0
+    assert (await write(4)).startswith("sync"), "the last one was slow"
+    assert driven.failed == []
+
+
+async def test_a_sync_at_once_that_fails_ends_everything(driven: Driven) -> None:
+    driven.store.error = OSError("input/output error")
+    driven.receive("n1", append(1, records=entries(2, 1)))
+    await until(lambda: driven.failed, "it is told")
+    assert driven.failed == [driven.store.error]
+    assert driven.answers(AppendResponse) == []
