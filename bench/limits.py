@@ -7,6 +7,12 @@ CONNECTIONS_QUICK: Final = (1, 64)
 SECONDS_A_MEASUREMENT: Final = 5.0
 SECONDS_A_MEASUREMENT_MAX: Final = 600.0
 ROUNDS: Final = 2
+# Peers that used so little of the processors for so long are at rest; Stele's nodes wait a second before they
+# take the time for merges.
+REST_CORES_MAX: Final = 0.3
+REST_S: Final = 2.0
+REST_PERIOD_S: Final = 0.25
+REST_TIMEOUT_S: Final = 60.0
 FILL_PERIOD_S: Final = 1.0
 
 # A put goes to one of this many keys, in turn; a get asks for the same ones.

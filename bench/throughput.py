@@ -1,9 +1,10 @@
 """Throughput and latency of single writes and reads, and of bulk load, peer beside peer."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from time import process_time
+from time import monotonic, process_time
 
 from bench import limits
 from bench.connection import BenchmarkError, Measurement, measure
@@ -61,6 +62,7 @@ async def run(peers: Sequence[Peer], plan: Plan, report: Callable[[Row], None]) 
         for connections in plan.connections:
             results = {peer.name: Measurement() for peer in peers}
             for peer in in_turns(peers, plan.rounds):
+                await rest(peers)
                 part = await measure_turn(peer, requests[peer.name], connections, plan.seconds)
                 results[peer.name].add(part)
             for peer in peers:
@@ -68,8 +70,23 @@ async def run(peers: Sequence[Peer], plan: Plan, report: Callable[[Row], None]) 
     for turn in zip_longest(*(peer.loads for peer in peers)):
         for peer, load in zip(peers, turn, strict=True):
             if load is not None:
+                await rest(peers)
                 add(await load_turn(peer, load, plan))
     return rows
+
+
+async def rest(peers: Sequence[Peer]) -> None:
+    """Wait until no peer has worked for a while: what one still does after its turn (merges, snapshots) would
+    take from the other's, and what is left undone from its own next one."""
+    deadline_s = monotonic() + limits.REST_TIMEOUT_S
+    used_s, rested_s = [peer_cpu_s(peer) for peer in peers], 0.0
+    while rested_s < limits.REST_S:
+        if monotonic() > deadline_s:
+            raise BenchmarkError(f"the peers did not come to rest within {limits.REST_TIMEOUT_S:g} s")
+        await asyncio.sleep(limits.REST_PERIOD_S)
+        before_s, used_s = used_s, [peer_cpu_s(peer) for peer in peers]
+        cores = sum(now - before for now, before in zip(used_s, before_s, strict=True)) / limits.REST_PERIOD_S
+        rested_s = rested_s + limits.REST_PERIOD_S if cores <= limits.REST_CORES_MAX else 0.0
 
 
 async def measure_turn(

@@ -24,6 +24,7 @@ from consensus.tls import CredentialFiles, MutualTls
 from node import limits
 from node.applied import AnnouncingMachine
 from node.committer import Committer
+from node.compacting import Compacting
 from node.config import Config
 from node.disk_watch import DiskWatch
 from node.erasing import Erasing
@@ -96,6 +97,7 @@ class Node:
         services.scrubbing.start()
         services.witnessing.start()
         services.disk_watch.start()
+        services.compacting.start()
         replica.on_leadership(lambda leads: _log.info("leadership", leads=leads))
         self.services.membership.start()
         services.signing.start()
@@ -153,6 +155,7 @@ class Node:
             ),
             erasing=Erasing(store, replica, committer, stamps, self._on_fatal),
             disk_watch=DiskWatch(config.data_dir),
+            compacting=Compacting(store.engine),
             metrics=metrics,
             openapi_document=encode(build_document(ROUTES, version=node.__version__)),
         )
@@ -220,6 +223,7 @@ class Node:
         await services.scrubbing.stop()
         await services.witnessing.stop()
         await services.disk_watch.stop()
+        await services.compacting.stop()
         await services.erasing.stop()
         await services.committer.close(limits.SHUTDOWN_COMMITS_TIMEOUT_S)
         await services.forwarder.close()

@@ -172,6 +172,14 @@ SCRUB_ROWS_PER_S = 80
 SCRUB_ROUND_PAUSE_S = 60.0
 """After the last block, before the first one again."""
 
+# --- compacting -------------------------------------------------------------------------------
+
+COMPACTING_PERIOD_S = 0.25
+QUIET_ROWS_A_PERIOD_MAX = 250
+"""Rows that may be written in a period that still counts as quiet: some 200 single puts a second."""
+QUIET_PERIODS_MIN = 4
+"""So many in a row make a quiet time, which the first one that is not ends."""
+
 # --- forwarding -------------------------------------------------------------------------------
 
 FORWARD_CONNECTIONS_MAX = 256

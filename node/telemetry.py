@@ -172,6 +172,11 @@ def node_readings(services: Services) -> list[Measurement]:
         _single("stele_scrub_blocks", "Blocks found sound by the scrub since the start.", scrubbing.blocks),
         _single("stele_scrub_rounds", "Rounds of the scrub over all blocks.", scrubbing.rounds),
         _single("stele_disk_free_bytes", "Free space for data.", services.disk_watch.free_size_bytes),
+        _single(
+            "stele_store_tables_unmerged",
+            "Tables that wait to be merged.",
+            services.store.engine.level_zero_files,
+        ),
         _single("stele_raft_term", "Raft term.", status.term),
         _single("stele_raft_commit_index", "Newest committed entry.", status.commit_index),
         _single("stele_raft_applied_index", "Newest applied entry.", status.applied_index),

@@ -180,6 +180,26 @@ class Engine:
         except Exception as error:
             raise failure(f"cannot make a checkpoint in {path}", error) from error
 
+    @property
+    def rows_written(self) -> int:
+        """How many rows were ever written or deleted."""
+        return self._database.latest_sequence_number()
+
+    @property
+    def level_zero_files(self) -> int:
+        """Memory tables that were written out and are not merged yet, without those of the Raft log."""
+        found: int | None = self._database.property_int_value("rocksdb.num-files-at-level0")
+        return found or 0
+
+    def merge_level_zero_at(self, files: int) -> None:
+        """From now on, merges tables of level 0 when there are so many; at once, if there are."""
+        changed = {"level0_file_num_compaction_trigger": str(files)}
+        try:
+            self._database.set_options(changed)
+            self._raft.set_options(changed)
+        except Exception as error:
+            raise failure("cannot change when tables are merged", error) from error
+
     def flush(self) -> None:
         """Writes the memory tables to files, so that the next start replays nothing."""
         try:

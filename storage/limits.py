@@ -36,6 +36,8 @@ LEVEL_ZERO_FILES = 12
 """Memory tables written out that are merged at once into what lies below them. With RocksDB's default of
 four, of 16 MiB each, some hundred MB were written again for every 64 MiB that came; a lookup costs about
 0.2 us more for each that waits."""
+LEVEL_ZERO_FILES_QUIET = 4
+"""As LEVEL_ZERO_FILES, while hardly anybody writes."""
 LEVEL_ZERO_FILES_SLOW = 24
 LEVEL_ZERO_FILES_MAX = 40
 """Past so many, writes are slowed down, and stopped, until some are merged."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from consensus.replica import Replica
 from node.checkpoints import Checkpoints
 from node.committer import Committer
+from node.compacting import Compacting
 from node.config import Config
 from node.disk_watch import DiskWatch
 from node.erasing import Erasing
@@ -44,6 +45,7 @@ class Services:
     erasing: Erasing
     witnessing: Witnessing
     disk_watch: DiskWatch
+    compacting: Compacting
     metrics: Metrics
     openapi_document: bytes
     budget: BodyBudget = field(default_factory=lambda: BodyBudget(BODIES_IN_FLIGHT_BYTES_MAX))
