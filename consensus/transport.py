@@ -7,6 +7,7 @@ for a peer that is not connected, and what does not fit a peer's send buffer is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import socket
@@ -76,6 +77,7 @@ class TcpTransport:
         self._incarnation = b""
         self._addresses: dict[str, Address] = {}
         self._dialling: dict[str, asyncio.Task[None]] = {}
+        self._heard_of: dict[str, asyncio.Event] = {}
         self._outbound: dict[str, Outbound] = {}
         # Each with its handshake, in the order of their coming.
         self._strangers: dict[Inbound, asyncio.Task[None]] = {}
@@ -101,6 +103,7 @@ class TcpTransport:
         for peer_id in former:
             if self._addresses.get(peer_id) != former[peer_id]:
                 self._dialling.pop(peer_id).cancel()
+                del self._heard_of[peer_id]
         for peer_id in former.keys() - self._addresses.keys():
             link = self._inbound.get(peer_id)
             if link is not None:
@@ -108,6 +111,7 @@ class TcpTransport:
         loop = asyncio.get_running_loop()
         for peer_id, address in self._addresses.items():
             if peer_id not in self._dialling:
+                self._heard_of[peer_id] = asyncio.Event()
                 self._dialling[peer_id] = loop.create_task(self._keep_dialling(peer_id, address))
 
     def accepts(self, peer_id: str) -> bool:
@@ -162,12 +166,17 @@ class TcpTransport:
     # The dialling side.
 
     async def _keep_dialling(self, peer_id: str, address: Address) -> None:
-        delay_s = limits.RECONNECT_DELAY_S_MIN
+        delay_s, heard_of = limits.RECONNECT_DELAY_S_MIN, self._heard_of[peer_id]
         while not self._stopped:
             if await self._connect(peer_id, address):
                 delay_s = limits.RECONNECT_DELAY_S_MIN
-            # Half to all of the delay, so that members that lost each other do not meet in step.
-            await asyncio.sleep(delay_s * self._rng.uniform(0.5, 1.0))
+                heard_of.clear()
+            # Half to all of the delay, so that members that lost each other do not meet in step. A peer that
+            # comes of its own accord is up again, or knows this member at last: it is dialled at once.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay_s * self._rng.uniform(0.5, 1.0)):
+                    await heard_of.wait()
+            heard_of.clear()
             delay_s = min(2 * delay_s, limits.RECONNECT_DELAY_S_MAX)
 
     async def _connect(self, peer_id: str, address: Address) -> bool:
@@ -281,6 +290,8 @@ class TcpTransport:
         self._inbound[hello.sender] = link
         if older is not None:
             older.abort()
+        if hello.sender in self._heard_of:
+            self._heard_of[hello.sender].set()
         if not self._stopped:
             self._receiver.peer_greeted(hello.sender, hello.incarnation)
 

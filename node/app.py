@@ -114,13 +114,7 @@ class Node:
         machine = AnnouncingMachine(store.machine)
         replica = self._make_replica(store, machine, tls)
         metrics, stamps = Metrics(), Stamps()
-        committer = Committer(
-            replica,
-            entries_in_flight_max=config.entries_in_flight_max,
-            pending_commands_max=config.pending_commands_max,
-            timeout_s=config.commit_timeout_s,
-            on_group=metrics.group,
-        )
+        committer = self._make_committer(replica, metrics)
         reads = Reads(replica, store, machine)
         witnesses = {} if config.witnesses_file is None else read_witnesses(config.witnesses_file)
         signing = Signing(config, store, replica, machine, committer, reads, stamps, self._on_fatal)
@@ -158,6 +152,15 @@ class Node:
             compacting=Compacting(store.engine),
             metrics=metrics,
             openapi_document=encode(build_document(ROUTES, version=node.__version__)),
+        )
+
+    def _make_committer(self, replica: Replica, metrics: Metrics) -> Committer:
+        return Committer(
+            replica,
+            entries_in_flight_max=self.config.entries_in_flight_max,
+            pending_commands_max=self.config.pending_commands_max,
+            timeout_s=self.config.commit_timeout_s,
+            on_group=metrics.group,
         )
 
     def _make_replica(self, store: Store, machine: AnnouncingMachine, tls: MutualTls | None) -> Replica:

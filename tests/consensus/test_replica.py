@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from consensus import limits
 from consensus.config import Peer, ReplicaConfig, Role, Timing
 from consensus.errors import NotLeader, OutcomeUnknown, ReadFailed, ReplicaStopped
 from consensus.replica import Replica
@@ -92,6 +93,23 @@ async def test_a_leader_whose_process_ends_is_replaced_long_before_the_election_
         second = await cluster.leader()
         assert await second.propose(b"after") == 2
         assert cluster.fatal == []
+
+
+async def test_a_member_that_comes_back_is_dialled_at_once(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the others would wait by now before they tried it again."""
+    leader = await cluster.leader()
+    returning = next(each for each in cluster.replicas if each != leader.status().node_id)
+    monkeypatch.setattr(limits, "RECONNECT_DELAY_S_MIN", 3600.0)
+    monkeypatch.setattr(limits, "RECONNECT_DELAY_S_MAX", 3600.0)
+    await cluster.stop(returning)
+    await cluster.start(returning)
+    await leader.propose(b"news")
+    await until(
+        lambda: any(payload == b"news" for _, payload in cluster.machines[returning].applied),
+        "it hears of the entry",
+    )
 
 
 async def test_a_leader_that_is_cut_off_steps_down_and_says_that_it_does_not_know(cluster: Cluster) -> None:
