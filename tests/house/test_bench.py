@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from bench import bulk, flights
+from bench import bulk, flights, limits, throughput
 from bench.connection import Address, BenchmarkError, Measurement, measure, request, response_end
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -54,6 +54,32 @@ async def test_refusals_are_not_counted_as_answers() -> None:
     assert len(result.latencies_s) + result.refused == len(asked)
     assert abs(len(result.latencies_s) - result.refused) <= 1
     assert "503" in result.first_refusal
+
+
+class Worker:
+    """Stands for a peer that has used so much processor time whenever it is looked at."""
+
+    def __init__(self, *used_s: float) -> None:
+        self.used_s = list(used_s)
+
+
+async def test_a_turn_begins_once_all_have_been_at_rest_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    period_s = 1 / 1024
+    monkeypatch.setattr(limits, "REST_PERIOD_S", period_s)
+    monkeypatch.setattr(limits, "REST_S", 3 * period_s)
+    monkeypatch.setattr(throughput, "peer_cpu_s", lambda peer: peer.used_s.pop(0))
+    # The pause of two periods is too short; at the last look one of them works again.
+    one, other = Worker(0, 1, 2, 2, 2, 3, 3, 3, 3, 4), Worker(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    await throughput.rest([one, other])  # type: ignore[list-item]
+    assert one.used_s == [4]
+
+
+async def test_peers_that_never_rest_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "REST_PERIOD_S", 0.001)
+    monkeypatch.setattr(limits, "REST_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(throughput, "peer_cpu_s", lambda peer: peer.used_s.pop())
+    with pytest.raises(BenchmarkError, match="did not come to rest"):
+        await throughput.rest([Worker(*range(100_000, 0, -1))])  # type: ignore[list-item]
 
 
 async def test_a_closed_connection_ends_the_run() -> None:
