@@ -30,10 +30,19 @@ def machine(folder: Path) -> list[str]:
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return [
         f"Machine: {processor}, {len(os.sched_getaffinity(0))} cores, {memory_gb:.0f} GB memory",
-        f"System: {platform.system()} {platform.release()}, Python {platform.python_version()}, "
-        f"data on {file_system(folder)}",
+        f"System: {platform.system()} {platform.release()}, Python {platform.python_version()} "
+        f"({python_library()}), data on {file_system(folder)}",
         f"Time: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, load average before {os.getloadavg()[0]:.1f}",
     ]
+
+
+def python_library() -> str:
+    """Where the interpreter's functions are: a node is a tenth slower where they are in a shared object
+    (docs/operating.md, "Which Python")."""
+    mapped = lines_of("/proc/self/maps")
+    if not mapped:
+        return "of unknown build"
+    return "shared library" if any("libpython" in each for each in mapped) else "library in the program"
 
 
 def peers(of: Sequence[Peer]) -> list[str]:
