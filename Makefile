@@ -31,12 +31,13 @@ help:  ## show this list
 
 setup: $(STAMP)  ## make .venv with everything in it
 
+# From scratch, because another Python's leftovers break it.
 # The lock is complete, so pip installs exactly what it names (--no-deps) and checks every hash.
 $(STAMP): requirements.lock pyproject.toml sdk/pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and "Stele needs Python 3.11 to 3.13, this is %d.%d; say make PYTHON=python3.13" % v)'
 	@echo "Setting up $(VENV) with $(PYTHON) (a minute or two the first time)"
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e ./sdk -e .
 	@touch $@
 
