@@ -4,9 +4,9 @@ from typing import Final
 
 CONNECTIONS: Final = (1, 16, 64, 256)
 CONNECTIONS_QUICK: Final = (1, 64)
-SECONDS_A_MEASUREMENT: Final = 5.0
+SECONDS_A_MEASUREMENT: Final = 3.0
 SECONDS_A_MEASUREMENT_MAX: Final = 600.0
-ROUNDS: Final = 2
+ROUNDS: Final = 4
 # Peers that used so little of the processors for so long are at rest; Stele's nodes wait a second before they
 # take the time for merges.
 REST_CORES_MAX: Final = 0.3
