@@ -89,7 +89,7 @@ async def test_the_next_load_finds_merges_late_again(engine: Engine, monkeypatch
     write_tables(engine)
     await until(lambda: engine.level_zero_files == 0)
     assert TABLES < LEVEL_ZERO_FILES
-    await until(lambda: merged_at[-1] == LEVEL_ZERO_FILES, meanwhile=lambda: write(engine, b"busy"))
+    await until(lambda: merged_at[-1:] == [LEVEL_ZERO_FILES], meanwhile=lambda: write(engine, b"busy"))
     write_tables(engine)
     await periods(engine, 4 * limits.QUIET_PERIODS_MIN)
     assert engine.level_zero_files == TABLES
