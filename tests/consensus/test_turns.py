@@ -182,6 +182,10 @@ async def test_a_small_write_goes_to_a_slow_disk_on_the_thread_until_it_is_quick
     assert (await write(3)).startswith("sync")
     driven.store.takes_s = 0.0
     assert (await write(4)).startswith("sync"), "the last one was slow"
+    # The real disk below may be slow for a moment, too.
+    indexes = iter(range(5, 100))
+    while await write(next(indexes)) != loop_thread:
+        pass
     assert driven.failed == []
 
 
