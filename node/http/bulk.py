@@ -134,8 +134,8 @@ class _Load:
         if self._failure is None:
             await self._flush()
 
-    async def _take_each(self, lines: list[bytes]) -> None:
-        for line in lines:
+    async def _take_each(self, lines: bytes) -> None:
+        for line in lines.split(b"\n"):
             if self._failure is not None:
                 return
             if not line:
@@ -172,29 +172,28 @@ class _Load:
         load knows by one line number what is committed, so that its chunks have no gaps."""
         return operation.op == "delete" or (self._key is not None and self._chunk.last_line != self._line)
 
-    async def _batches(self) -> AsyncIterator[list[bytes] | _TooLong]:
-        """Complete lines, as they come, empty ones too; the last one may lack its line feed."""
+    async def _batches(self) -> AsyncIterator[bytes | _TooLong]:
+        """Complete lines, as they come, with line feeds between them; empty ones too."""
         rest = b""
         skipping = False
         while piece := await self._next_piece():
-            first, *lines = piece.split(b"\n")
-            first = rest + first
-            if not lines:
-                skipping = skipping or len(first) > limits.BULK_LINE_SIZE_BYTES_MAX
-                rest = b"" if skipping else first
+            end = piece.rfind(b"\n")
+            if end < 0:
+                skipping = skipping or len(rest) + len(piece) > limits.BULK_LINE_SIZE_BYTES_MAX
+                rest = b"" if skipping else rest + piece
                 continue
-            rest = lines.pop()
+            start = 0
             if skipping:
                 yield _TOO_LONG
                 skipping = False
-            else:
-                lines.insert(0, first)
-            if lines:
-                yield lines
+                start = piece.find(b"\n") + 1
+            if start <= end:
+                yield b"".join((rest, memoryview(piece)[start:end]))
+            rest = piece[end + 1 :]
         if skipping:
             yield _TOO_LONG
         elif rest:
-            yield [rest]
+            yield rest
 
     async def _next_piece(self) -> bytes:
         content = self._call.request.content

@@ -1,12 +1,15 @@
 """From lines of a bulk load to operations, and from a committed chunk to its acknowledgements. Pure.
 
-Lines are read together when all of them put plain documents under keys, as most loads do: two calls of
-msgspec for all, half the time. Everything else is read line by line, which alone says what is wrong with one.
+Lines are read together when all of them put plain documents under keys, as most loads do: a step at a time
+for all of them, by C code, in half the time. Everything else is read line by line, which alone says what is
+wrong with one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain, repeat, starmap
+from operator import attrgetter
 from typing import Literal
 
 import msgspec
@@ -15,9 +18,9 @@ from msgspec import UNSET, UnsetType
 from node import limits
 from node.http.bodies import document_problem
 from node.http.problems import Problem
-from stele.format.canonical import PlainObject, may_be_plain, parse, plain_lines, settle
+from stele.format.canonical import PlainObject, may_be_plain, parse, plain_values, settle
 from stele.format.errors import CanonicalError, InvalidName
-from stele.format.names import check_document_key
+from stele.format.names import check_document_key, check_document_keys
 from storage.commands import Operation
 from storage.outcomes import Committed
 
@@ -81,23 +84,23 @@ class LineReader:
         payload = b"" if op == "delete" else _payload(value, canonical)
         return Operation(op, table, key, payload, *self._new_salts(1))
 
-    def read_together(self, lines: Sequence[bytes]) -> list[Operation] | None:
-        """What `read` gives for each of these lines; None when they are to be read one by one."""
-        puts = _puts(lines)
-        if puts is None:
+    def read_together(self, text: bytes) -> list[Operation] | None:
+        """What `read` gives for each of the lines that stand here, with line feeds between them; None when
+        they are to be read one by one."""
+        read = _puts(text)
+        if read is None:
             return None
-        operations: list[Operation] = []
-        checked = None
+        puts, payloads = read
+        keys = [put.key for put in puts]
+        tables = [self._default_table if put.table is UNSET else put.table for put in puts]
         try:
-            for (put, payload), salt in zip(puts, self._new_salts(len(lines)), strict=True):
-                table = self._default_table if put.table is UNSET else put.table
-                if table != checked:
-                    self._check_table(table)
-                    checked = table
-                operations.append(Operation("put", table, check_document_key(put.key), payload, salt))
+            check_document_keys(keys)
+            for table in dict.fromkeys(tables):
+                self._check_table(table)
         except (Problem, InvalidName):
             return None
-        return operations
+        each = zip(tables, keys, payloads, self._new_salts(len(puts)), strict=True)
+        return [Operation("put", table, key, payload, salt) for table, key, payload, salt in each]
 
     def _key(self, value: dict[str, object], op: str) -> str:
         if "key" not in value:
@@ -113,25 +116,26 @@ class LineReader:
             raise Problem("invalid-name", str(error), field="key") from error
 
 
-def _puts(lines: Sequence[bytes]) -> list[tuple[_PlainPut | _Put, bytes]] | None:
-    """Members and canonical `data` of lines that are plain puts, or None."""
-    text = b"\n".join(lines)
+def _puts(text: bytes) -> tuple[Sequence[_PlainPut | _Put], list[bytes]] | None:
+    """Members of each line, and canonical `data`, if all lines are plain puts; or None."""
     # msgspec takes any space between two values, and none. Each line here begins with a brace and ends with
     # one; no value can go on from one to the next, as inside a value no brace follows a closing one; so each
     # line has one value at least, and one exactly if there are as many as lines.
-    if text[:1] != b"{" or text[-1:] != b"}" or text.count(b"}\n{") != len(lines) - 1:
+    if text[:1] != b"{" or text[-1:] != b"}" or len(text) > limits.BULK_LINE_SIZE_BYTES_MAX:
+        return None
+    ends = text.count(b"\n")
+    if text.count(b"}\n{") != ends:
         return None
     puts = _decoded(text)
-    if puts is None or len(puts) != len(lines) or max(map(len, lines)) > limits.BULK_LINE_SIZE_BYTES_MAX:
+    if puts is None or len(puts) != ends + 1:
         return None
-    canonical = plain_lines(text, puts)
-    if canonical is None or max(map(len, canonical)) > limits.BULK_LINE_SIZE_BYTES_MAX:
+    # A name is followed by a colon, and so may be what stands in a string.
+    strings = [put.key for put in puts] + [put.table for put in puts if put.table is not UNSET]
+    colons = len(puts) + len(strings) + "".join(strings).count(":")
+    payloads = plain_values(text, [put.data for put in puts], colons)
+    if payloads is None or max(map(len, payloads)) > limits.DOCUMENT_SIZE_BYTES_MAX:
         return None
-    # Behind `data` stand but strings, in which quotation marks are escaped.
-    payloads = [line[_PAYLOAD_START : line.rindex(b',"key":')] for line in canonical]
-    if max(map(len, payloads)) > limits.DOCUMENT_SIZE_BYTES_MAX:
-        return None
-    return list(zip(puts, payloads, strict=True))
+    return puts, payloads
 
 
 def _decoded(text: bytes) -> Sequence[_PlainPut | _Put] | None:
@@ -198,25 +202,36 @@ _Answer = _Accepted | _Duplicate | _Refused
 _encode_answers = msgspec.json.Encoder().encode_lines
 
 
+_op_of, _table_of = attrgetter("op"), attrgetter("table")
+_key_of, _payload_of = attrgetter("key"), attrgetter("payload")
+_line_of = attrgetter("line")
+
+
 class Chunk:
     """Lines that go into one transaction, and those between them that were refused."""
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
-        self.first_line = 0
-        """Number of the first operation's line."""
-        self.last_line = 0
-        """Number of the last operation's line."""
         self.full = False
         """Whether it is to go: there is enough in it, or a delete, which goes alone because one of nothing
         refuses its whole transaction."""
         self._size_bytes = 0
-        # By line; None for those of `operations`, in their order.
-        self._answers: list[tuple[int, Problem | None]] = []
+        self._lines: list[int] = []
+        self._refused: list[tuple[int, Problem]] = []
 
     @property
     def lines(self) -> int:
-        return len(self._answers)
+        return len(self._lines) + len(self._refused)
+
+    @property
+    def first_line(self) -> int:
+        """Number of the first operation's line, of which there must be one."""
+        return self._lines[0]
+
+    @property
+    def last_line(self) -> int:
+        """Number of the last operation's line, of which there must be one."""
+        return self._lines[-1]
 
     def take(self, line: int, operations: Sequence[Operation]) -> int:
         """Adds these, of this line and those after it, up to the first one with which the chunk is full.
@@ -225,46 +240,48 @@ class Chunk:
         """
         room = limits.BULK_CHUNK_LINES_MAX - self.lines
         taken = operations[:room]
-        for count, operation in enumerate(taken, 1):
-            self._size_bytes += len(operation.payload) + len(operation.key)
-            if self._size_bytes >= limits.BULK_CHUNK_SIZE_BYTES_MAX or operation.op == "delete":
-                self.full = True
-                taken = taken[:count]
-                break
-        if not self.operations:
-            self.first_line = line
-        self.last_line = line + len(taken) - 1
+        self.full = len(taken) == room
+        size_bytes = self._size_bytes + sum(map(len, chain(map(_payload_of, taken), map(_key_of, taken))))
+        if size_bytes >= limits.BULK_CHUNK_SIZE_BYTES_MAX or "delete" in map(_op_of, taken):
+            taken = self._until_full(taken)
+            self.full = True
+        self._size_bytes = size_bytes
         self.operations += taken
-        self._answers += [(number, None) for number in range(line, line + len(taken))]
-        self.full = self.full or len(taken) == room
+        self._lines += range(line, line + len(taken))
         return len(taken)
 
+    def _until_full(self, operations: Sequence[Operation]) -> Sequence[Operation]:
+        """These, up to the first one with which there is enough, or which is a delete."""
+        size_bytes = self._size_bytes
+        for count, operation in enumerate(operations, 1):
+            size_bytes += len(operation.payload) + len(operation.key)
+            if size_bytes >= limits.BULK_CHUNK_SIZE_BYTES_MAX or operation.op == "delete":
+                return operations[:count]
+        return operations
+
     def refuse(self, line: int, problem: Problem) -> None:
-        self._answers.append((line, problem))
-        if len(self._answers) >= limits.BULK_CHUNK_LINES_MAX:
-            self.full = True
+        self._refused.append((line, problem))
+        self.full = self.full or self.lines >= limits.BULK_CHUNK_LINES_MAX
 
     def acknowledge(self, outcome: Committed) -> tuple[bytes, int, int]:
         """(NDJSON, lines accepted, lines refused) for a chunk that was committed as `outcome`."""
-        answers: list[_Answer] = []
-        seq, duplicates = outcome.seq, outcome.duplicates
-        index = 0
-        for line, problem in self._answers:
-            if problem is not None:
-                answers.append(_refused(line, problem))
-                continue
-            if index < duplicates:
-                answers.append(_Duplicate(line))
-            else:
-                operation, version = self.operations[index], outcome.versions[index - duplicates]
-                answers.append(_Accepted(line, operation.table, operation.key, version, seq))
-            index += 1
-        return _encode_answers(answers), index, len(answers) - index
+        before = outcome.duplicates
+        answers: list[_Answer] = [*map(_Duplicate, self._lines[:before])]
+        committed = self.operations[before:]
+        tables, keys = map(_table_of, committed), map(_key_of, committed)
+        answers += map(_Accepted, self._lines[before:], tables, keys, outcome.versions, repeat(outcome.seq))
+        if self._refused:
+            answers += starmap(_refused, self._refused)
+            answers.sort(key=_line_of)
+        return _encode_answers(answers), len(self._lines), len(self._refused)
 
     def refuse_all(self, problem: Problem | None) -> tuple[bytes, int, int]:
-        """As `acknowledge`, for a chunk of which nothing was written."""
-        problems = [(line, own or problem) for line, own in self._answers]
-        answers = [_refused(line, each) for line, each in problems if each is not None]
+        """As `acknowledge`, for a chunk of which nothing was written. Its operations are refused with
+        `problem`; None when it has none."""
+        answers = [*starmap(_refused, self._refused)]
+        if problem is not None:
+            answers += map(_refused, self._lines, repeat(problem))
+            answers.sort(key=_line_of)
         return _encode_answers(answers), 0, len(answers)
 
 

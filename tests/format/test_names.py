@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stele.format.errors import InvalidName
-from stele.format.names import check_document_key, check_ledger_name, check_table_name
+from stele.format.names import check_document_key, check_document_keys, check_ledger_name, check_table_name
 
 
 @pytest.mark.parametrize("check", [check_ledger_name, check_table_name])
@@ -77,3 +78,23 @@ def test_keys_follow_the_rule(key: str) -> None:
         assert not expected
     else:
         assert expected
+
+
+def passes(check: Callable[[], object]) -> bool:
+    try:
+        check()
+    except InvalidName:
+        return False
+    return True
+
+
+KEYS = st.text(st.characters(max_codepoint=0x7E, min_codepoint=0x20), min_size=1, max_size=20)
+AWKWARD = st.sampled_from(
+    ["", ".", "..", "a/b", "/", "\x00", "\x7f", "\xe9", "\ud800", "ab\n", "x" * 512, "x" * 513]
+)
+
+
+@given(st.lists(KEYS | AWKWARD, min_size=1, max_size=5))
+def test_keys_together_follow_the_rule_of_each(keys: list[str]) -> None:
+    each = all(passes(lambda key=key: check_document_key(key)) for key in keys)  # type: ignore[misc]
+    assert passes(lambda: check_document_keys(keys)) == each

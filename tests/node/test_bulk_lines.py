@@ -122,7 +122,7 @@ def one_by_one(lines: list[bytes]) -> list[Operation] | None:
 
 @given(st.lists(PUTS | ODD, min_size=1, max_size=6))
 def test_lines_read_together_are_what_they_are_one_by_one(lines: list[bytes]) -> None:
-    together = reader().read_together(lines)
+    together = reader().read_together(b"\n".join(lines))
     assert together is None or together == one_by_one(lines)
 
 
@@ -134,7 +134,7 @@ def test_plain_puts_are_read_together() -> None:
     ]
     for each in (documents[:2], documents):
         lines = [msgspec.json.encode({"key": "\u00e9", "table": "t", "data": data}) for data in each]
-        together = reader().read_together(lines)
+        together = reader().read_together(b"\n".join(lines))
         assert together is not None
         assert together == one_by_one(lines)
         assert [operation.payload for operation in together] == [canonicalize(data) for data in each]
@@ -153,7 +153,7 @@ def test_plain_puts_are_read_together() -> None:
 )
 def test_a_line_past_a_limit_is_not_read_together(line: bytes) -> None:
     lines = [b'{"key":"a","data":{}}', line]
-    assert reader().read_together(lines) is None
+    assert reader().read_together(b"\n".join(lines)) is None
     assert one_by_one(lines) is None
 
 

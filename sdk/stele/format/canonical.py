@@ -97,21 +97,22 @@ def canonicalize(value: object) -> bytes:
     return _write(_checked(value, "", 1))
 
 
-def plain_lines(text: bytes, values: Sequence[object]) -> list[bytes] | None:
-    """Canonical bytes of values that msgspec read from `text`, one from each line, and that are plain: what
-    `parse` gives for each line, at once. None when that is not sure.
+def plain_values(text: bytes, values: Sequence[object], colons: int) -> list[bytes] | None:
+    """Canonical bytes of values that msgspec read out of `text` and that are plain: what `parse` gives for
+    each, at once. None when that is not sure.
 
-    Plain is what was read as a `PlainObject` where `may_be_plain`, or what `settle` says.
+    `colons` says how many there are beside those of the values. Plain is what was read as a `PlainObject`
+    where `may_be_plain`, or what `settle` says.
     """
     if _BACKSLASH in text and b"\\u" in text:
         return None
     canonical = _fast_encode_lines(values)
-    # No line's canonical form holds more colons than the line: all hold equally many, or the sum is less.
-    if canonical.count(_COLON) != text.count(_COLON):
+    # No value's canonical form holds more colons than its text: all hold equally many, or the sum is less.
+    if canonical.count(_COLON) + colons != text.count(_COLON):
         return None
-    lines = canonical.split(b"\n")
-    lines.pop()
-    return lines
+    found = canonical.split(b"\n")
+    found.pop()
+    return found
 
 
 def may_be_plain(text: bytes) -> bool:

@@ -7,6 +7,7 @@ unescaped. Document keys are the user's own and may be any text that survives as
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from stele.format.errors import InvalidName
 from stele.format.limits import DOCUMENT_KEY_SIZE_BYTES_MAX, NAME_LENGTH_MAX
@@ -47,6 +48,23 @@ def check_document_key(key: str) -> str:
     if key in (".", ".."):
         raise InvalidName("key", KEY_RULE, f"is {key!r}")
     return key
+
+
+def check_document_keys(keys: Sequence[str]) -> None:
+    """As `check_document_key`, for all of them."""
+    # Most keys are of printable ASCII, which is a quick thing to ask of all at once.
+    joined = "/".join(keys)
+    lengths = [*map(len, keys)]
+    if (
+        joined.isascii()
+        and joined.isprintable()
+        and joined.count("/") == len(keys) - 1
+        and min(lengths) > len("..")
+        and max(lengths) <= DOCUMENT_KEY_SIZE_BYTES_MAX
+    ):
+        return
+    for key in keys:
+        check_document_key(key)
 
 
 def _check_name(name: str, field: str) -> str:
