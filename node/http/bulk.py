@@ -21,7 +21,7 @@ from node import limits
 from node.committer import CommitError
 from node.http.answers import begin_stream
 from node.http.bodies import BROKEN_BODY, accept_body, broken_off, check_encoding
-from node.http.bulk_lines import Chunk, LineReader
+from node.http.bulk_lines import Chunk, LineCutter, LineReader, TooLong
 from node.http.failures import problem_of, refusal
 from node.http.parameters import Query
 from node.http.preconditions import idempotency_key, request_digest
@@ -48,13 +48,6 @@ _FINAL_REFUSALS = frozenset(("idempotency-key-reused", "ledger-unknown"))
 
 class BulkQuery(Query, kw_only=True, frozen=True):
     table: Annotated[str, Meta(description="Table of lines that name none.")] = "default"
-
-
-class _TooLong:
-    """Stands for a line longer than the limit; its bytes were dropped."""
-
-
-_TOO_LONG = _TooLong()
 
 
 async def post_bulk(services: Services, call: Call) -> web.StreamResponse:
@@ -124,7 +117,7 @@ class _Load:
 
     async def _read(self) -> None:
         async for lines in self._batches():
-            if isinstance(lines, _TooLong):
+            if isinstance(lines, TooLong):
                 await self._refuse(_line_too_long())
             else:
                 operations = self._reader.read_together(lines)
@@ -172,28 +165,14 @@ class _Load:
         load knows by one line number what is committed, so that its chunks have no gaps."""
         return operation.op == "delete" or (self._key is not None and self._chunk.last_line != self._line)
 
-    async def _batches(self) -> AsyncIterator[bytes | _TooLong]:
+    async def _batches(self) -> AsyncIterator[bytes | TooLong]:
         """Complete lines, as they come, with line feeds between them; empty ones too."""
-        rest = b""
-        skipping = False
+        cutter = LineCutter()
         while piece := await self._next_piece():
-            end = piece.rfind(b"\n")
-            if end < 0:
-                skipping = skipping or len(rest) + len(piece) > limits.BULK_LINE_SIZE_BYTES_MAX
-                rest = b"" if skipping else rest + piece
-                continue
-            start = 0
-            if skipping:
-                yield _TOO_LONG
-                skipping = False
-                start = piece.find(b"\n") + 1
-            if start <= end:
-                yield b"".join((rest, memoryview(piece)[start:end]))
-            rest = piece[end + 1 :]
-        if skipping:
-            yield _TOO_LONG
-        elif rest:
-            yield rest
+            for lines in cutter.cut(piece):
+                yield lines
+        for lines in cutter.end():
+            yield lines
 
     async def _next_piece(self) -> bytes:
         content = self._call.request.content

@@ -7,7 +7,7 @@ wrong with one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, repeat, starmap
 from operator import attrgetter
 from typing import Literal
@@ -27,6 +27,42 @@ from storage.outcomes import Committed
 _MEMBERS = frozenset(("op", "table", "key", "data"))
 _PAYLOAD_START = len(b'{"data":')
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
+
+
+class TooLong:
+    """Stands for a line longer than the limit; its bytes were dropped."""
+
+
+class LineCutter:
+    """Cuts what comes of a stream, in pieces of any size, into texts of whole lines."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._skipping = False
+
+    def cut(self, piece: bytes) -> Iterator[bytes | TooLong]:
+        """The lines that this piece completes, empty ones too, with line feeds between them."""
+        end = piece.rfind(b"\n")
+        if end < 0:
+            if len(self._rest) + len(piece) > limits.BULK_LINE_SIZE_BYTES_MAX:
+                self._skipping = True
+            self._rest = b"" if self._skipping else self._rest + piece
+            return
+        start = 0
+        if self._skipping:
+            yield TooLong()
+            self._skipping = False
+            start = piece.find(b"\n") + 1
+        if start <= end:
+            yield b"".join((self._rest, memoryview(piece)[start:end]))
+        self._rest = piece[end + 1 :]
+
+    def end(self) -> Iterator[bytes | TooLong]:
+        """The last line, if it lacks its line feed."""
+        if self._skipping:
+            yield TooLong()
+        elif self._rest:
+            yield self._rest
 
 
 class _PlainPut(msgspec.Struct, forbid_unknown_fields=True):

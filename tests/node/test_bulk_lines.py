@@ -4,6 +4,7 @@ that are read together what they are one by one."""
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.http.bulk_lines import Chunk, LineReader
+from node.http.bulk_lines import Chunk, LineCutter, LineReader, TooLong
 from node.http.problems import Problem
 from node.http.router import Router
 from node.http.routes import ROUTES
@@ -155,6 +156,39 @@ def test_a_line_past_a_limit_is_not_read_together(line: bytes) -> None:
     lines = [b'{"key":"a","data":{}}', line]
     assert reader().read_together(b"\n".join(lines)) is None
     assert one_by_one(lines) is None
+
+
+LONGEST = 6
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"", b"a", b"\r", b"x" * LONGEST, b"y" * (LONGEST + 1), b"z" * 3 * LONGEST]),
+        max_size=8,
+    ),
+    st.booleans(),
+    st.data(),
+)
+def test_lines_are_the_same_however_they_are_cut(
+    lines: list[bytes], ended: bool, data: st.DataObject
+) -> None:
+    stream = b"".join(line + b"\n" for line in lines)
+    if not ended:
+        stream, lines = stream[:-1], lines if lines and lines[-1] else lines[:-1]
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=12)))
+    cutter, found = LineCutter(), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("node.limits.BULK_LINE_SIZE_BYTES_MAX", LONGEST)
+        for start, end in pairwise([0, *cuts, len(stream)]):
+            found += [*cutter.cut(stream[start:end])] if start < end else []
+        found += [*cutter.end()]
+    # Who reads a line is told how long it may be; the cutter only keeps no more than that.
+    each = [
+        line for text in found for line in ([b"y" * 9] if isinstance(text, TooLong) else text.split(b"\n"))
+    ]
+    assert [line if len(line) <= LONGEST else None for line in each] == [
+        line if len(line) <= LONGEST else None for line in lines
+    ]
 
 
 def test_a_chunk_takes_no_more_than_fits() -> None:
