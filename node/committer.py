@@ -14,6 +14,7 @@ commands go before them, and no entry goes without a stream's next one.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
@@ -99,6 +100,7 @@ class Committer:
         self._loop = asyncio.get_running_loop()
         self._single: deque[_Pending] = deque()
         self._streamed: deque[_Pending] = deque()
+        self._last_single_s = -math.inf
         self._pending_size_bytes = 0
         self._in_flight: dict[asyncio.Future[object], list[_Pending]] = {}
         self._waiting_for_room: deque[asyncio.Future[None]] = deque()
@@ -116,12 +118,18 @@ class Committer:
     def entries_in_flight(self) -> int:
         return len(self._in_flight)
 
+    @property
+    def only_streams(self) -> bool:
+        """Whether all that came lately came in streams."""
+        return self._loop.time() - self._last_single_s > limits.ONLY_STREAMS_AFTER_S
+
     def submit(self, command: Command) -> asyncio.Future[Outcome]:
         """Queue a command; the future gives its Outcome.
 
         Raises NotLeader, Overloaded, CommandTooLarge or ShuttingDown at once; the future fails with
         NotLeader or Overloaded (nothing written) or CommitUnknown.
         """
+        self._last_single_s = self._loop.time()
         return self._submit(command, self._single)
 
     def _submit(self, command: Command, queue: deque[_Pending]) -> asyncio.Future[Outcome]:

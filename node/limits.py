@@ -100,6 +100,9 @@ ENTRY_SIZE_BYTES_MAX = 7 << 20
 COMMAND_SIZE_BYTES_MAX = 6 << 20
 """One encoded command: a transaction of the largest size with the salts of its operations."""
 
+ONLY_STREAMS_AFTER_S = 1.0
+"""After so long without a command of its own, what commits is of streams only."""
+
 COMMIT_SWEEP_S = 0.1
 """How often commands that waited too long are looked for."""
 

@@ -34,6 +34,9 @@ SEALED_BY = "stele"
 class Submitter(Protocol):
     """What sealing needs of the committer."""
 
+    @property
+    def only_streams(self) -> bool: ...
+
     def submit_ahead(self, command: Command) -> asyncio.Future[Outcome]: ...
 
 
@@ -150,10 +153,13 @@ class Sealing:
             wanted = None
         if sealed_size == state.size:
             return
-        if wanted is not None or state.unsealed_keys >= keys_until_seal(state):
+        if wanted is not None or self._has_enough(state):
             self._propose(name)
         elif name not in self._timers and name not in self._under_way:
             self._plan(name)
+
+    def _has_enough(self, state: LedgerState) -> bool:
+        return state.unsealed_keys >= keys_until_seal(state, only_streams=self._submitter.only_streams)
 
     def _plan(self, name: str) -> None:
         self._timers[name] = self._loop.call_later(self._interval_s, self._due, name)

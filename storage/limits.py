@@ -70,10 +70,13 @@ SEAL_KEYS_TIMES_BUCKETS = 1 << 28
 200,000 keys, the least from a million on. The fewer seals, the fewer hashes a key; but while one is applied
 nothing else is done, and each of its keys takes two microseconds in a small ledger, eight in a large one."""
 
+SEAL_KEYS_STREAMED_FACTOR = 4
+"""Times as many while only streams write, for whom nobody waits one by one."""
+
 SEAL_SLICE_KEYS = 256
 """Keys revised at which they are put into the buckets of the next seal, ahead of it."""
 
-SEAL_STAGED_ROWS_MAX = 2 * SEAL_KEYS_MAX
+SEAL_STAGED_ROWS_MAX = (SEAL_KEYS_STREAMED_FACTOR + 2) * SEAL_KEYS_MAX
 """Rows put into buckets in memory for the next seal; past this many it is not expected soon."""
 
 STATE_BUCKETS_KEPT_MAX = 98_304

@@ -78,10 +78,11 @@ def work_ahead(state: LedgerState, keys_min: int) -> None:
         state.unsealed = {}
 
 
-def keys_until_seal(state: LedgerState) -> int:
+def keys_until_seal(state: LedgerState, *, only_streams: bool = False) -> int:
     """At how many revised keys it is time for a seal, however young the first of them is."""
     by_size = limits.SEAL_KEYS_TIMES_BUCKETS // state.map.tree.buckets
-    return max(limits.SEAL_KEYS_MIN, min(by_size, limits.SEAL_KEYS_MAX))
+    keys = max(limits.SEAL_KEYS_MIN, min(by_size, limits.SEAL_KEYS_MAX))
+    return keys * limits.SEAL_KEYS_STREAMED_FACTOR if only_streams else keys
 
 
 def seal_again(disk: Disk, state: LedgerState, start: int, size: int) -> None:

@@ -280,6 +280,24 @@ async def test_streams_let_others_go_first_and_are_never_left_behind(monkeypatch
     assert committer.pending_commands == 0
 
 
+async def test_only_streams_write_until_somebody_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.limits.ONLY_STREAMS_AFTER_S", 0.05)
+    loop = asyncio.get_running_loop()
+    committer = Committer(HeldProposer())
+    await committer.submit_patiently(command("streamed"))
+    committer.submit_ahead(command("seal"))
+    assert committer.only_streams
+    began_s = loop.time()
+    committer.submit(command("single"))
+    assert not committer.only_streams
+    for _ in range(5_000):
+        if committer.only_streams:
+            break
+        await asyncio.sleep(0.001)
+    assert committer.only_streams
+    assert loop.time() - began_s >= 0.05
+
+
 async def test_closing_waits_then_gives_up() -> None:
     proposer = HeldProposer()
     committer = Committer(proposer, entries_in_flight_max=1)

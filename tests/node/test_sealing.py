@@ -30,6 +30,7 @@ class Leader:
     def __init__(self, driver: Driver, interval_s: float) -> None:
         self.driver = driver
         self.leads = True
+        self.only_streams = False
         self.submitted: list[tuple[Seal, asyncio.Future[Outcome]]] = []
         self.machine = AnnouncingMachine(driver.store.machine)
         self.sealing = Sealing(
@@ -99,6 +100,28 @@ async def test_many_changed_keys_are_sealed_at_once(driver: Driver, monkeypatch:
     leader.write(*(f"k{n}" for n in range(5)))
     assert leader.submitted == []
     leader.write(*(f"l{n}" for n in range(5)))
+    assert len(leader.submitted) == 1
+
+
+async def test_while_only_streams_write_seals_come_more_seldom(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.limits.SEAL_KEYS_MAX", 10)
+    monkeypatch.setattr("storage.limits.SEAL_KEYS_MIN", 10)
+    leader = Leader(driver, interval_s=3600)
+    leader.only_streams = True
+    for start in range(0, 30, 10):
+        leader.write(*(f"k{start + n}" for n in range(10)))
+        assert leader.submitted == []
+    leader.write(*(f"l{n}" for n in range(10)))
+    assert len(leader.submitted) == 1
+    leader.commit()
+    await asyncio.sleep(0)
+    leader.write(*(f"m{n}" for n in range(10)))
+    assert leader.submitted == []
+    # Somebody waits for a write of his own: from now on seals are short again.
+    leader.only_streams = False
+    leader.write("n")
     assert len(leader.submitted) == 1
 
 
