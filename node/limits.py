@@ -101,7 +101,7 @@ COMMAND_SIZE_BYTES_MAX = 6 << 20
 """One encoded command: a transaction of the largest size with the salts of its operations."""
 
 ONLY_STREAMS_AFTER_S = 1.0
-"""After so long without a command of its own, what commits is of streams only."""
+"""After so long in which nobody submitted a command of his own, only streams write."""
 
 COMMIT_SWEEP_S = 0.1
 """How often commands that waited too long are looked for."""

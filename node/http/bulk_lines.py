@@ -238,8 +238,7 @@ _Answer = _Accepted | _Duplicate | _Refused
 _encode_answers = msgspec.json.Encoder().encode_lines
 
 
-_op_of, _table_of = attrgetter("op"), attrgetter("table")
-_key_of, _payload_of = attrgetter("key"), attrgetter("payload")
+_op_of, _key_of, _payload_of = attrgetter("op"), attrgetter("key"), attrgetter("payload")
 _line_of = attrgetter("line")
 
 
@@ -303,9 +302,10 @@ class Chunk:
         """(NDJSON, lines accepted, lines refused) for a chunk that was committed as `outcome`."""
         before = outcome.duplicates
         answers: list[_Answer] = [*map(_Duplicate, self._lines[:before])]
-        committed = self.operations[before:]
-        tables, keys = map(_table_of, committed), map(_key_of, committed)
-        answers += map(_Accepted, self._lines[before:], tables, keys, outcome.versions, repeat(outcome.seq))
+        committed = zip(self._lines[before:], self.operations[before:], outcome.versions, strict=True)
+        answers += [
+            _Accepted(line, put.table, put.key, version, outcome.seq) for line, put, version in committed
+        ]
         if self._refused:
             answers += starmap(_refused, self._refused)
             answers.sort(key=_line_of)

@@ -218,6 +218,13 @@ def test_acknowledgements_follow_the_lines() -> None:
     ]
 
 
+def test_an_outcome_that_is_not_of_these_lines_is_never_acknowledged() -> None:
+    chunk = Chunk()
+    chunk.take(1, [Operation("put", "cars", f"k{n}", b"{}", b"") for n in range(3)])
+    with pytest.raises(ValueError, match="shorter"):
+        chunk.acknowledge(Committed(9, 0, b"", (0, 0)))
+
+
 def test_a_route_declared_twice_is_a_mistake() -> None:
     Router(ROUTES)
     with pytest.raises(ValueError, match="declared twice"):
